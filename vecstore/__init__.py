@@ -1,0 +1,36 @@
+"""vecstore: a memory-mapped store for pre-trained word vectors.
+
+`convert` turns a published file into a store, once; `open` maps it in about a millisecond, and any number of
+processes share it.
+
+>>> import vecstore
+>>> store = vecstore.open("glove.vecstore")
+>>> store.matrix({"nice": 1, "qwertzuiop": 2})
+EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop')
+
+`vecstore.keras`, imported by that name, hands such a matrix to a Keras model.
+"""
+
+from vecstore.convert import ConversionReport, convert
+from vecstore.errors import FormatError, FormatWarning, StoreError, TargetError, VecstoreError, VocabularyError
+from vecstore.matrix import EmbeddingMatrix
+from vecstore.progress import Progress
+from vecstore.store import VectorStore
+from vecstore.store import open_store as open
+from vecstore.version import __version__
+
+__all__ = [
+    "ConversionReport",
+    "EmbeddingMatrix",
+    "FormatError",
+    "FormatWarning",
+    "Progress",
+    "StoreError",
+    "TargetError",
+    "VecstoreError",
+    "VectorStore",
+    "VocabularyError",
+    "__version__",
+    "convert",
+    "open",
+]

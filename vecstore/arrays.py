@@ -1,0 +1,179 @@
+"""One array in one `.npy` file: written as a stream, mapped read-only, checked by its CRC-32.
+
+The files are NumPy's own format, version 1.0 (https://numpy.org/doc/stable/reference/generated/
+numpy.lib.format.html). Its header is padded so that it has the same length whatever the first axis, which
+lets a stream of unknown length write the header again when it ends.
+"""
+
+import io
+import math
+import mmap
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import DTypeLike, NDArray
+
+from vecstore.errors import StoreError
+
+__all__ = ["ArrayWriter", "checksum", "map_array", "new_mapped_array", "sync_folder"]
+
+_BLOCK_BYTES = 1 << 22
+
+
+class ArrayWriter:
+    """Append rows to a new `.npy` file.
+
+    Parameters
+    ----------
+    path : Path
+        The file; it must not exist.
+    dtype, row_shape
+        Every row is `row_shape` components of `dtype`.
+    expected : int
+        The likely number of rows. The checksum is computed on the way if the guess is right, and by
+        reading the file again if it is not.
+    """
+
+    def __init__(self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...] = (), *, expected: int = 0) -> None:
+        self.path = path
+        self.dtype = np.dtype(dtype)
+        self.row_shape = row_shape
+        self.rows = 0
+        self._header = self._render(expected)
+        self._crc = isal_zlib.crc32(self._header)
+        self._file = path.open("xb", buffering=0)
+        _write(self._file, self._header)
+
+    def _render(self, rows: int) -> bytes:
+        stream = io.BytesIO()
+        header = {
+            "descr": np.lib.format.dtype_to_descr(self.dtype),
+            "fortran_order": False,
+            "shape": (rows, *self.row_shape),
+        }
+        np.lib.format.write_array_header_1_0(stream, header)
+        return stream.getvalue()
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write `rows` (n, *row_shape), C-contiguous and of the file's dtype, after those already there."""
+        assert rows.dtype == self.dtype and rows.shape[1:] == self.row_shape and rows.flags.c_contiguous
+        if rows.size:
+            data = memoryview(rows).cast("B")
+            _write(self._file, data)
+            self._crc = isal_zlib.crc32(data, self._crc)
+        self.rows += len(rows)
+
+    def finish(self) -> str:
+        """Give the file its true shape, sync it to disk and return its checksum."""
+        header = self._render(self.rows)
+        assert len(header) == len(self._header)
+        if header != self._header:
+            self._file.seek(0)
+            _write(self._file, header)
+        os.fsync(self._file.fileno())
+        self._file.close()
+        return f"{self._crc:08x}" if header == self._header else checksum(self.path)
+
+    def close(self) -> None:
+        """Close the file, complete or not."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _write(file: io.FileIO, data: bytes | memoryview) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
+
+
+def map_array(path: Path) -> NDArray[Any]:
+    """Map a `.npy` file; O(1), reads its header alone.
+
+    Returns
+    -------
+    array
+        A read-only view of the mapped file, which stays mapped as long as any view of it lives.
+
+    Raises
+    ------
+    StoreError
+        The file is missing, is no C-ordered array of plain numbers, or is longer or shorter than its header says.
+    """
+    try:
+        with path.open("rb") as file:
+            try:
+                version = np.lib.format.read_magic(file)
+                if version != (1, 0):
+                    raise ValueError(f"npy version {version}, expected (1, 0)")
+                shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+            except (ValueError, SyntaxError, TypeError, RecursionError) as error:
+                raise StoreError(f"{path}: expected a .npy array of version 1.0: {error}") from None
+            if fortran_order or dtype.hasobject or min(shape, default=0) < 0:
+                raise StoreError(f"{path}: expected a C-ordered array of numbers, found {dtype} of shape {shape}")
+            start = file.tell()
+            count = math.prod(shape)
+            size = os.fstat(file.fileno()).st_size
+            if size != start + count * dtype.itemsize:
+                raise StoreError(
+                    f"{path}: expected {start + count * dtype.itemsize:,} bytes for shape {shape} of {dtype}, "
+                    f"found {size:,}; the file was cut or grown: convert the source again"
+                )
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise StoreError(f"{path.parent}: {path.name} is missing; convert the source again") from None
+    return np.frombuffer(data, dtype, count, start).reshape(shape)
+
+
+def checksum(path: Path, progress: Callable[[int], None] | None = None) -> str:
+    """Return the CRC-32 of a file as 8 hexadecimal digits; O(bytes).
+
+    `progress`, if given, is called with the number of bytes of each block that was read.
+    """
+    crc = 0
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(buffer):
+            crc = isal_zlib.crc32(buffer[:count], crc)
+            if progress:
+                progress(count)
+    return f"{crc:08x}"
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable; does nothing where folders cannot be synced (Windows)."""
+    if os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def new_mapped_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
+    """Give a writable array of zeros that is a new `.npy` file; it is on disk when the context ends.
+
+    The zeros are written out first, so that a full disk is an OSError here and not a fault at some later store.
+    """
+    with ArrayWriter(path, dtype, shape[1:], expected=shape[0]) as writer:
+        step = max(1, _BLOCK_BYTES // (writer.dtype.itemsize * math.prod(shape[1:])))
+        zeros = np.zeros((step, *shape[1:]), dtype)
+        for start in range(0, shape[0], step):
+            writer.append(zeros[: shape[0] - start])
+    with path.open("r+b") as file:
+        data = mmap.mmap(file.fileno(), 0)
+        start = len(data) - math.prod(shape) * writer.dtype.itemsize
+        yield np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
+        data.flush()
+        os.fsync(file.fileno())

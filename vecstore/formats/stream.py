@@ -1,0 +1,102 @@
+"""ByteStream: the bytes of a file, decompressed by content, with the place in the file as it lies on disk."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from isal import igzip_threaded, isal_zlib
+
+from vecstore.errors import FormatError
+
+__all__ = ["ByteStream"]
+
+_GZIP = b"\x1f\x8b"
+_DEFLATE_RATIO = 1032  # the most bytes that one byte of deflate can stand for (RFC 1951: 258 bytes in 2 bits)
+
+
+class ByteStream:
+    """Read a file from its start to its end.
+
+    Parameters
+    ----------
+    path : Path
+        A regular file or anything else that can be read as one.
+
+    Attributes
+    ----------
+    path : Path
+    size : int
+        Bytes of the file as it lies on disk.
+    compression : str or None
+        "gzip", or None.
+    most : int
+        No more bytes than this can come out, whatever the file's header says.
+
+    Raises
+    ------
+    FormatError
+        `path` is a folder, or empty.
+    OSError
+        It cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.is_dir():
+            what = "a store already" if (path / "metadata.json").exists() else "a folder"
+            raise FormatError(f"{path}: expected a file of word vectors, found {what}")
+        self._raw = path.open("rb", buffering=0)
+        self._bytes: Any = self._raw
+        try:
+            self.size = os.fstat(self._raw.fileno()).st_size
+            magic = self._raw.read(2)
+            self._raw.seek(0)
+            if not magic:
+                raise FormatError(f"{path}: expected a file of word vectors, found an empty file")
+            self.compression = "gzip" if magic == _GZIP else None
+            self.most = self.size * (_DEFLATE_RATIO if self.compression else 1)
+            if self.compression:
+                self._bytes = igzip_threaded.open(self._raw, "rb")
+            elif hasattr(os, "posix_fadvise"):
+                os.posix_fadvise(self._raw.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        except BaseException:
+            self._raw.close()
+            raise
+
+    @property
+    def done(self) -> int:
+        """Bytes of the file that were read, as they lie on disk."""
+        return self._raw.tell()
+
+    def fill(self, view: memoryview) -> int:
+        """Read into `view` until it is full or the stream ends; return the number of bytes read.
+
+        Raises
+        ------
+        FormatError
+            The compressed data ends early, fails its checksum, or is followed by something else.
+        """
+        filled = 0
+        try:
+            while filled < len(view) and (count := self._bytes.readinto(view[filled:])):
+                filled += count
+        except (EOFError, isal_zlib.error, igzip_threaded.igzip.BadGzipFile) as error:
+            raise FormatError(
+                f"{self.path}: byte {self.done:,} of {self.size:,}: the gzip data is damaged or cut short "
+                f"({error}); download the file again"
+            ) from None
+        return filled
+
+    def close(self) -> None:
+        """Close the file and end the decompressing thread."""
+        self._bytes.close()
+        self._raw.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,238 @@
+r"""word2vec binary: what word2vec.c writes with ``-binary 1``, and how GoogleNews was published.
+
+The file is ``"{count} {dim}\n"`` and then, per record, the key's bytes, one space, and `dim` little-endian
+float32 (https://code.google.com/archive/p/word2vec/, ``word2vec.c``, end of ``TrainModel``). word2vec.c writes
+a newline after each vector; GoogleNews and gensim write none. A file keeps one habit, which the start of
+its second record shows. Newlines before a key are no part of it, as in gensim.
+
+The format has no way to write a key with a space in it, and no mark that tells one record from the next. A file
+that lost its step is betrayed by a key that is too long, a key with a newline, or a missing newline.
+"""
+
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vecstore.errors import FormatError, FormatWarning
+from vecstore.formats.source import Block, CountMismatch
+from vecstore.formats.stream import ByteStream
+from vecstore.kernels.records import KEY_LIMIT, LONG_KEY, MORE, NO_NEWLINE, cut_records
+from vecstore.layout import Source
+
+__all__ = ["DIM_LIMIT", "Word2vecSource", "write_word2vec"]
+
+DIM_LIMIT = 1 << 20
+"""Components of a vector; more than anyone's, so that an absurd header costs no memory."""
+
+_HEADER_LIMIT = 64
+_BLOCK_BYTES = 1 << 22
+_HEADER = re.compile(rb"([0-9]{1,19}) +([0-9]{1,19}) *\r?\n")
+_NUMBERS = re.compile(rb"[0-9eE+\-. \t\r\nnaif]+")
+
+
+class Word2vecSource:
+    """Read a word2vec binary.
+
+    Parameters
+    ----------
+    stream : ByteStream
+        At its start; closed with the source.
+    count_mismatch : {"error", "warn"}, default "error"
+        Whether to refuse a file that goes on after the announced number of records or ends before it (between
+        two records), or to warn and keep no more than was announced.
+
+    Raises
+    ------
+    FormatError
+        The header is not one, or announces more than the file can hold.
+    """
+
+    def __init__(self, stream: ByteStream, *, count_mismatch: CountMismatch = "error") -> None:
+        self._stream = stream
+        self._lenient = count_mismatch == "warn"
+        head = bytearray(_HEADER_LIMIT)
+        del head[stream.fill(memoryview(head)) :]
+        match = _HEADER.match(head)
+        if not match:
+            line = bytes(head).split(b"\n")[0]
+            raise FormatError(
+                f"{stream.path}: byte 0: expected a word2vec header 'count dim', found {line!r}; "
+                "this is not a word2vec binary"
+            )
+        self.expected, self.dim = int(match[1]), int(match[2])
+        self._start = match.end()
+        self._head = bytes(head[match.end() :])
+        self._check_header(match[0])
+
+    def _check_header(self, header: bytes) -> None:
+        found = f"{self._stream.path}: byte 0: the header {header!r}"
+        if self.expected == 0 or self.dim == 0:
+            raise FormatError(f"{found} announces nothing: expected at least one record of one number")
+        if self.dim > DIM_LIMIT:
+            raise FormatError(f"{found} announces vectors of {self.dim:,} numbers: expected at most {DIM_LIMIT:,}")
+        records = 1 if self._lenient else self.expected
+        least = self._start + records * (1 + 4 * self.dim)
+        if least > self._stream.most:
+            raise FormatError(
+                f"{found} announces {self.expected:,} records of {self.dim:,} numbers, at least {least:,} bytes: "
+                f"found {self._stream.most:,} at most; the file is cut short, or is not a word2vec binary"
+            )
+        vector = self._head.lstrip(b"\n").partition(b" ")[2][: 4 * self.dim]
+        if len(vector) >= 8 and _NUMBERS.fullmatch(vector):
+            raise FormatError(
+                f"{self._stream.path}: byte {self._start}: expected binary numbers, found text "
+                f"({vector[:24].decode('ascii', 'replace')!r}); this is word2vec text, not binary"
+            )
+
+    @property
+    def description(self) -> Source:
+        """The file's name, size and kind."""
+        name = str(self._stream.path.name).encode("utf-8", "replace").decode()
+        return Source(name, self._stream.size, "word2vec", self._stream.compression)
+
+    @property
+    def done(self) -> int:
+        """Bytes of the file that were read, as it lies on disk."""
+        return self._stream.done
+
+    def close(self) -> None:
+        """Close the file."""
+        self._stream.close()
+
+    def blocks(self) -> Iterator[Block]:
+        """Read the records, a few megabytes at a time.
+
+        Raises
+        ------
+        FormatError
+            The file ends within a record or before the announced number, goes on after it, or lost its step.
+        """
+        width = 4 * self.dim
+        buffer = np.empty(max(_BLOCK_BYTES, 2 * (width + KEY_LIMIT + 2)), np.uint8)
+        view = memoryview(buffer)
+        held = len(self._head)
+        view[:held] = self._head
+        position = self._start  # of buffer[0] in the file
+        records, newlines, ended = 0, False, False
+        while records < self.expected:
+            if not ended:
+                count = self._stream.fill(view[held:])
+                ended = count < len(view) - held
+                held += count
+            # The habit shows between the first record and the second, so the first is a block of its own.
+            room = min(held // (width + 1) + 1, self.expected - records) if records else 1
+            block = Block(
+                np.empty(held, np.uint8),
+                np.empty(room + 1, np.int64),
+                np.empty((room, self.dim), np.float32),
+                np.empty(room, np.int64),
+                records,
+            )
+            n, end, status = cut_records(
+                buffer,
+                0,
+                held,
+                room,
+                newlines,
+                block.data,
+                block.offsets,
+                block.vectors.view(np.uint8),
+                block.positions,
+            )
+            if status != MORE:
+                raise self._lost(status, records + n, position + end, bytes(buffer[end : end + 40]))
+            if n:
+                used = int(block.offsets[n])
+                yield Block(
+                    block.data[:used],
+                    block.offsets[: n + 1],
+                    block.vectors[:n],
+                    block.positions[:n] + position,
+                    records,
+                )
+            if not records and n:
+                newlines = end < held and buffer[end] == ord("\n")
+            records += n
+            position += end
+            held -= end
+            buffer[:held] = buffer[end : end + held].copy()
+            if ended and not n:
+                self._check_rest(bytes(buffer[:held]), records, position)
+                return
+        if not ended:
+            held += self._stream.fill(view[held:])
+        self._check_after(bytes(buffer[:held]), position)
+
+    def _lost(self, status: int, record: int, position: int, found: bytes) -> FormatError:
+        where = f"{self._stream.path}: record {record + 1:,}, byte {position:,}"
+        if status == LONG_KEY:
+            return FormatError(
+                f"{where}: expected a key of at most {KEY_LIMIT:,} bytes and a space, found {found!r}...; "
+                "the file is damaged, or is not a word2vec binary"
+            )
+        expected = "a newline before the key, as after the first record" if status == NO_NEWLINE else "a key"
+        return FormatError(
+            f"{where}: expected {expected}, found {found!r}; the file is damaged, or an earlier key "
+            "holds a space, which this format cannot hold"
+        )
+
+    def _check_rest(self, rest: bytes, records: int, position: int) -> None:
+        """Judge a file that ended before the announced number of records."""
+        key, space, vector = rest.lstrip(b"\n").partition(b" ")
+        where = f"{self._stream.path}: record {records + 1:,}, byte {position:,}"
+        if space:
+            raise FormatError(
+                f"{where}: expected {4 * self.dim:,} bytes of vector after key {key!r:.80}, found {len(vector):,}; "
+                "the file is cut short"
+            )
+        if key:
+            raise FormatError(f"{where}: expected a key and a space, found {key!r:.80}; the file is cut short")
+        self._count_differs(f"{where}: expected {self.expected:,} records, found the end after {records:,}")
+
+    def _check_after(self, rest: bytes, position: int) -> None:
+        """Judge what follows the announced number of records."""
+        if rest.strip(b"\n"):
+            self._count_differs(
+                f"{self._stream.path}: byte {position:,}: expected the end after {self.expected:,} records, "
+                f"found {rest[:40]!r}..."
+            )
+
+    def _count_differs(self, message: str) -> None:
+        if not self._lenient:
+            raise FormatError(f"{message}; to keep what the header promises: count_mismatch='warn'")
+        warnings.warn(message, FormatWarning, stacklevel=2)
+
+
+def write_word2vec(path: Path, keys: Iterable[str], vectors: ArrayLike, *, newlines: bool = False) -> None:
+    """Write a word2vec binary.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced if it exists.
+    keys : v str
+        No key may hold a space or start with a newline, which the format cannot hold.
+    vectors : (v, d) array
+        Written as float32.
+    newlines : bool, default False
+        Whether a newline follows each vector, as word2vec.c writes it.
+
+    Raises
+    ------
+    FormatError
+        A key cannot be written.
+    ValueError
+        There are not as many keys as vectors.
+    """
+    rows = np.ascontiguousarray(vectors, np.float32)
+    after = b"\n" if newlines else b""
+    with path.open("wb", buffering=_BLOCK_BYTES) as file:
+        file.write(f"{rows.shape[0]} {rows.shape[1]}\n".encode())
+        for i, (key, row) in enumerate(zip(keys, rows, strict=True)):
+            if " " in key or "\n" in key:
+                raise FormatError(f"{path}: key {i} ({key!r}): expected no space and no newline in a key")
+            file.write(b"%b %b%b" % (key.encode(), row.tobytes(), after))

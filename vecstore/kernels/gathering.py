@@ -1,0 +1,28 @@
+"""Copying rows of a matrix.
+
+Checked by the caller: `vectors` (v, d) and `out` (n, d) are C-contiguous, of one dtype and width; `rows` is
+(n,) int64. Checked here: each row, since it may come from a damaged index.
+
+The rows of a batch are scattered over a file of gigabytes, so every copy starts with cache misses that the
+processor cannot foresee: while one row is copied, the first lines of a later one are asked for.
+"""
+
+from vecstore.kernels import kernel
+from vecstore.kernels.memory import copy_row, prefetch
+
+__all__ = ["gather_rows"]
+
+_AHEAD = 4
+
+
+@kernel
+def gather_rows(vectors, rows, oov, start, stop, out):
+    """Copy `vectors[rows[i]]` to `out[i]` for start <= i < stop; rows outside `vectors` get `oov`."""
+    for i in range(start, stop):
+        if i + _AHEAD < stop:
+            prefetch(vectors, rows[i + _AHEAD])
+        row = rows[i]
+        if 0 <= row < vectors.shape[0]:
+            copy_row(out, i, vectors, row)
+        else:
+            out[i] = oov

@@ -1,0 +1,210 @@
+"""Hashing keys, and finding them in an open-addressing table.
+
+The hash is XXH64 (Yann Collet, https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md). The table
+is an array of uint64 slots, its size a power of two. A slot is 0 when empty; otherwise its upper 32 bits
+are the upper 32 bits of the key's hash (the tag) and its lower 32 bits are the key's row + 1. A key's first
+slot is the lower bits of its hash; a taken slot sends it to the next, at most `MAX_PROBE` slots in all.
+
+A batch of keys is `data` (b,) uint8 with `starts` and `stops` (n,) int64: key i is
+``data[starts[i]:stops[i]]``. The keys of a table are `data` (b,) uint8 and `offsets` (v + 1,) int64.
+
+Checked by the caller: the ranges of the batch lie inside its `data`; the number of slots is a power of two;
+`rows` is as long as the batch. Checked here, because they come from a file: each row and offset read from
+`slots` and `offsets`, and the length of each probe.
+
+Work goes in stages over blocks of keys, so that the cache misses of a block overlap: one stage asks for the
+memory that the next one reads.
+"""
+
+import numpy as np
+from numba import njit
+
+from vecstore.kernels import kernel
+from vecstore.kernels.memory import load32, load64, prefetch
+
+__all__ = ["MAX_PROBE", "count_taken", "find_rows", "hash_keys", "insert_rows"]
+
+MAX_PROBE = 1024
+"""Slots that a key may lie from its first slot; part of the store format."""
+
+_BLOCK = 256
+_P1 = np.uint64(0x9E3779B185EBCA87)
+_P2 = np.uint64(0xC2B2AE3D27D4EB4F)
+_P3 = np.uint64(0x165667B19E3779F9)
+_P4 = np.uint64(0x85EBCA77C2B2AE63)
+_P5 = np.uint64(0x27D4EB2F165667C5)
+_LOW = np.uint64(0xFFFFFFFF)
+_32 = np.uint64(32)
+
+
+@njit(nogil=True)
+def _rotate(word, bits):
+    return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))
+
+
+@njit(nogil=True)
+def _round(lane, word):
+    return _rotate(lane + word * _P2, 31) * _P1
+
+
+@njit(nogil=True)
+def _merge(value, lane):
+    return (value ^ _round(np.uint64(0), lane)) * _P1 + _P4
+
+
+@njit(nogil=True)
+def _xxh64(data, start, stop, seed):
+    at = start
+    if stop - start >= 32:
+        a = seed + _P1 + _P2
+        b = seed + _P2
+        c = seed
+        d = seed - _P1
+        while at + 32 <= stop:
+            a = _round(a, load64(data, at))
+            b = _round(b, load64(data, at + 8))
+            c = _round(c, load64(data, at + 16))
+            d = _round(d, load64(data, at + 24))
+            at += 32
+        value = _rotate(a, 1) + _rotate(b, 7) + _rotate(c, 12) + _rotate(d, 18)
+        value = _merge(_merge(_merge(_merge(value, a), b), c), d)
+    else:
+        value = seed + _P5
+    value += np.uint64(stop - start)
+    while at + 8 <= stop:
+        value = _rotate(value ^ _round(np.uint64(0), load64(data, at)), 27) * _P1 + _P4
+        at += 8
+    if at + 4 <= stop:
+        value = _rotate(value ^ (np.uint64(load32(data, at)) * _P1), 23) * _P2 + _P3
+        at += 4
+    while at < stop:
+        value = _rotate(value ^ (np.uint64(data[at]) * _P5), 11) * _P1
+        at += 1
+    value = (value ^ (value >> np.uint64(33))) * _P2
+    value = (value ^ (value >> np.uint64(29))) * _P3
+    return value ^ (value >> _32)
+
+
+@njit(nogil=True)
+def _equal(a, start, b, other, length):
+    at = 0
+    while at + 8 <= length:
+        if load64(a, start + at) != load64(b, other + at):
+            return False
+        at += 8
+    while at < length:
+        if a[start + at] != b[other + at]:
+            return False
+        at += 1
+    return True
+
+
+@njit(nogil=True)
+def _probe(slots, value, distance):
+    """Return (row, distance) of the next slot with this hash's tag, or (-1, distance) at the end."""
+    mask = np.uint64(slots.shape[0] - 1)
+    tag = value >> _32
+    limit = min(MAX_PROBE, slots.shape[0])
+    while distance < limit:
+        slot = slots[np.int64((value + np.uint64(distance)) & mask)]
+        if slot == 0:
+            break
+        if (slot >> _32) == tag:
+            return np.int64(slot & _LOW) - 1, distance
+        distance += 1
+    return np.int64(-1), distance
+
+
+@njit(nogil=True)
+def _is_key(data, start, stop, row, key_data, key_offsets):
+    """Say whether row `row` of the table holds ``data[start:stop]``; a corrupt row or offset does not."""
+    if row < 0 or row + 1 >= key_offsets.shape[0]:
+        return False
+    low = key_offsets[row]
+    high = key_offsets[row + 1]
+    if low < 0 or high > key_data.shape[0] or high - low != stop - start:
+        return False
+    return _equal(data, start, key_data, low, stop - start)
+
+
+@kernel
+def hash_keys(data, starts, stops, seed, start, stop, hashes):
+    """Write the XXH64 of keys start <= i < stop to `hashes` (n,) uint64."""
+    for i in range(start, stop):
+        hashes[i] = _xxh64(data, starts[i], stops[i], seed)
+
+
+@kernel
+def find_rows(data, starts, stops, slots, key_data, key_offsets, seed, start, stop, rows):
+    """Write the row of keys start <= i < stop to `rows` (n,) int64; -1 where the table has no such key."""
+    mask = np.uint64(slots.shape[0] - 1)
+    values = np.empty(_BLOCK, np.uint64)
+    candidates = np.empty(_BLOCK, np.int64)
+    distances = np.empty(_BLOCK, np.int64)
+    for base in range(start, stop, _BLOCK):
+        count = min(_BLOCK, stop - base)
+        for k in range(count):
+            value = _xxh64(data, starts[base + k], stops[base + k], seed)
+            values[k] = value
+            prefetch(slots, np.int64(value & mask))
+        for k in range(count):
+            row, distance = _probe(slots, values[k], 0)
+            candidates[k] = row
+            distances[k] = distance
+            prefetch(key_offsets, max(row, 0))
+        for k in range(count):
+            row = candidates[k]
+            if 0 <= row < key_offsets.shape[0]:
+                prefetch(key_data, key_offsets[row])
+        for k in range(count):
+            low = starts[base + k]
+            high = stops[base + k]
+            row = candidates[k]
+            distance = distances[k]
+            while row != -1 and not _is_key(data, low, high, row, key_data, key_offsets):
+                row, distance = _probe(slots, values[k], distance + 1)
+            rows[base + k] = row
+
+
+@kernel
+def insert_rows(key_data, key_offsets, seed, start, stop, slots, earlier):
+    """Put rows start <= i < stop into `slots`; return the number inserted, or -1 if a probe is too long.
+
+    ``earlier[i - start]`` becomes -1, or the row that already holds the same key; that row stays.
+    """
+    mask = np.uint64(slots.shape[0] - 1)
+    limit = min(MAX_PROBE, slots.shape[0])
+    values = np.empty(_BLOCK, np.uint64)
+    inserted = 0
+    for base in range(start, stop, _BLOCK):
+        count = min(_BLOCK, stop - base)
+        for k in range(count):
+            row = base + k
+            values[k] = _xxh64(key_data, key_offsets[row], key_offsets[row + 1], seed)
+            prefetch(slots, np.int64(values[k] & mask))
+        for k in range(count):
+            row = base + k
+            low = key_offsets[row]
+            high = key_offsets[row + 1]
+            found, distance = _probe(slots, values[k], 0)
+            while found != -1 and not _is_key(key_data, low, high, found, key_data, key_offsets):
+                found, distance = _probe(slots, values[k], distance + 1)
+            earlier[row - start] = found
+            if found == -1:
+                if distance == limit:
+                    return np.int64(-1)
+                slots[np.int64((values[k] + np.uint64(distance)) & mask)] = (
+                    (values[k] >> _32) << _32
+                ) | np.uint64(row + 1)
+                inserted += 1
+    return np.int64(inserted)
+
+
+@kernel
+def count_taken(slots):
+    """Return how many slots are not empty."""
+    taken = 0
+    for i in range(slots.shape[0]):
+        if slots[i] != 0:
+            taken += 1
+    return taken

@@ -1,0 +1,239 @@
+"""Batches of keys in the one layout that kernels read.
+
+A `KeyBatch` is n strings as UTF-8 bytes end to end with the place of each. It is made from whatever people
+keep their words in: lists, NumPy and Arrow arrays, pandas and polars columns. Where the container gives its
+bytes away (Arrow) they are used as they are; a list of str is joined and encoded by two C calls.
+
+What cannot be in a vocabulary is a null and is found nowhere: `None`, NaN, a null of Arrow, pandas or polars,
+and a str with a lone surrogate, which has no UTF-8.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+__all__ = ["KeyBatch", "Keys", "frozen"]
+
+Keys = Sequence[str] | Iterable[str] | NDArray[Any] | Any
+"""Keys of a call: str or UTF-8 bytes in a list, a NumPy array, anything that speaks Arrow, or any iterable."""
+
+
+def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
+    """Return `array` as a read-only, contiguous, aligned array; a view where it already is all but read-only."""
+    view = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"]).view()
+    view.setflags(write=False)
+    return view
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyBatch:
+    """n keys as UTF-8 bytes.
+
+    Attributes
+    ----------
+    data : (b,) uint8 array
+        The bytes of the distinct entries, in any order, with or without gaps.
+    starts, stops : (m,) int64 arrays
+        Entry i is ``data[starts[i]:stops[i]]``.
+    codes : (n,) int64 array or None
+        The entry of each key; -1 marks a null. None means that key i is entry i, and n = m.
+    """
+
+    data: NDArray[np.uint8]
+    starts: NDArray[np.int64]
+    stops: NDArray[np.int64]
+    codes: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts) if self.codes is None else len(self.codes)
+
+    @classmethod
+    def of(cls, keys: Keys) -> "KeyBatch":
+        """Return `keys` as a batch.
+
+        Parameters
+        ----------
+        keys : iterable of str or bytes
+            A list or tuple; a 1-d NumPy array of dtype object, ``U``, ``S`` or StringDType; an object with
+            ``__arrow_c_array__`` or ``__arrow_c_stream__`` (pyarrow, pandas, polars, datasets) of a string,
+            binary or dictionary type; any other iterable. Bytes are taken as UTF-8.
+
+        Raises
+        ------
+        TypeError
+            `keys` is one str or bytes, or holds something that is neither a key nor a null.
+        """
+        if isinstance(keys, cls):
+            return keys
+        if isinstance(keys, str | bytes):
+            raise TypeError(
+                f"expected a batch of keys, found one {type(keys).__name__}: {keys!r}; put it into a list"
+            )
+        if hasattr(keys, "__arrow_c_array__") or hasattr(keys, "__arrow_c_stream__"):
+            return _from_arrow(keys)
+        if isinstance(keys, np.ndarray):
+            return _from_numpy(keys)
+        return _from_list(keys if isinstance(keys, list | tuple) else list(keys))
+
+    @classmethod
+    def of_one(cls, key: str | bytes) -> "KeyBatch":
+        """Return a batch of one key; raise TypeError if it is neither str nor bytes."""
+        entry = _encode(key, 0)
+        if entry is None:
+            return cls(_NO_BYTES, _NOWHERE, _NOWHERE, frozen([-1], np.int64))
+        return cls(np.frombuffer(entry, np.uint8), _START, frozen([len(entry)], np.int64))
+
+    @classmethod
+    def from_offsets(cls, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> "KeyBatch":
+        """Return the batch whose key i is ``data[offsets[i]:offsets[i + 1]]``, Arrow's layout; a view."""
+        data, offsets = frozen(data, np.uint8), frozen(offsets, np.int64)
+        return cls(data, offsets[:-1], offsets[1:])
+
+
+    def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """Return the keys end to end, in their order: data (b,) uint8 and offsets (n + 1,) int64; a copy.
+
+        Raises
+        ------
+        ValueError
+            A key is null.
+        """
+        starts, stops = self.starts, self.stops
+        if self.codes is not None:
+            if self.codes.min(initial=0) < 0:
+                raise ValueError(f"key {int(self.codes.argmin())}: expected a key, found a null")
+            starts, stops = starts[self.codes], stops[self.codes]
+        lengths = stops - starts
+        offsets = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        return self.data[np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)], offsets
+
+
+_NO_BYTES = frozen([], np.uint8)
+_NOWHERE = frozen([], np.int64)
+_START = frozen([0], np.int64)
+
+
+def _from_list(keys: Sequence[Any]) -> KeyBatch:
+    if not keys:
+        return KeyBatch(_NO_BYTES, _NOWHERE, _NOWHERE)
+    try:
+        data = np.frombuffer("\0".join(keys).encode(), np.uint8)
+    except (TypeError, UnicodeEncodeError):
+        return _from_mixed(keys)
+    gaps = np.flatnonzero(data == 0)
+    if len(gaps) != len(keys) - 1:
+        return _from_mixed(keys)  # a key holds U+0000, so the gaps are not what separates keys
+    starts = np.empty(len(keys), np.int64)
+    stops = np.empty(len(keys), np.int64)
+    starts[0] = 0
+    np.add(gaps, 1, out=starts[1:])
+    stops[:-1] = gaps
+    stops[-1] = len(data)
+    return KeyBatch(data, frozen(starts), frozen(stops))
+
+
+def _from_mixed(keys: Sequence[Any]) -> KeyBatch:
+    """Take keys one at a time: some are bytes, null, unencodable or hold U+0000."""
+    entries = [_encode(key, i) for i, key in enumerate(keys)]
+    offsets = np.zeros(len(keys) + 1, np.int64)
+    np.cumsum([len(entry or b"") for entry in entries], out=offsets[1:])
+    data = np.frombuffer(b"".join(entry or b"" for entry in entries), np.uint8)
+    batch = KeyBatch.from_offsets(data, offsets)
+    return _without(batch, np.array([entry is None for entry in entries]))
+
+
+def _encode(key: Any, i: int) -> bytes | None:
+    if isinstance(key, str):
+        try:
+            return key.encode()
+        except UnicodeEncodeError:
+            return None
+    if isinstance(key, bytes):
+        return key
+    if key is None or (isinstance(key, float) and key != key):
+        return None
+    raise TypeError(f"key {i}: expected str, bytes or None, found {type(key).__name__}: {key!r}")
+
+
+def _without(batch: KeyBatch, nulls: NDArray[np.bool_]) -> KeyBatch:
+    """Return `batch` with the keys at `nulls` (n,) marked as nulls."""
+    if not nulls.any():
+        return batch
+    codes = np.arange(len(batch)) if batch.codes is None else batch.codes
+    return KeyBatch(batch.data, batch.starts, batch.stops, frozen(np.where(nulls, -1, codes), np.int64))
+
+
+def _from_numpy(keys: NDArray[Any]) -> KeyBatch:
+    if keys.ndim != 1:
+        raise TypeError(f"expected a 1-d array of keys, found shape {keys.shape}")
+    if keys.dtype.kind in "UT":
+        import pyarrow as pa
+
+        try:
+            return _from_arrow(pa.array(keys))
+        except (UnicodeError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            return _from_list(keys.tolist())  # a lone surrogate, or a null object that Arrow does not know
+    if keys.dtype.kind in "OS":
+        return _from_list(keys.tolist())
+    raise TypeError(f"expected an array of str, bytes or objects, found dtype {keys.dtype}")
+
+
+def _from_arrow(keys: Any) -> KeyBatch:
+    # Imported here: a process that looks up lists alone saves the 40 ms.
+    import pyarrow as pa
+
+    array = keys if isinstance(keys, pa.Array | pa.ChunkedArray) else _import_arrow(keys)
+    if isinstance(array, pa.ChunkedArray):
+        if pa.types.is_dictionary(array.type):
+            array = array.unify_dictionaries()
+        array = array.combine_chunks()
+    if isinstance(array, pa.DictionaryArray):
+        return _from_dictionary(array)
+    if pa.types.is_null(array.type):
+        return KeyBatch(_NO_BYTES, _NOWHERE, _NOWHERE, frozen(np.full(len(array), -1), np.int64))
+    if not any(accepts(array.type) for accepts in _string_types(pa)):
+        raise TypeError(f"expected an Arrow array of strings, found {array.type}")
+    array = array.cast(pa.large_binary())
+    _, offsets, data = array.buffers()
+    first = array.offset
+    batch = KeyBatch.from_offsets(
+        _NO_BYTES if data is None else np.frombuffer(data, np.uint8),
+        np.zeros(1, np.int64) if not len(array) else np.frombuffer(offsets, np.int64)[first : first + len(array) + 1],
+    )
+    return _without(batch, array.is_null().to_numpy(zero_copy_only=False)) if array.null_count else batch
+
+
+def _import_arrow(keys: Any) -> "pa.Array | pa.ChunkedArray":
+    import pyarrow as pa
+
+    return pa.array(keys) if hasattr(keys, "__arrow_c_array__") else pa.chunked_array(keys)
+
+
+def _string_types(pa: Any) -> list[Any]:
+    types = pa.types
+    return [
+        types.is_string,
+        types.is_large_string,
+        types.is_string_view,
+        types.is_binary,
+        types.is_large_binary,
+        types.is_binary_view,
+        types.is_fixed_size_binary,
+    ]
+
+
+def _from_dictionary(array: "pa.DictionaryArray") -> KeyBatch:
+    """Keep the dictionary as the entries, so that each distinct key is looked up once."""
+    entries = _from_arrow(array.dictionary)
+    nulls = array.indices.is_null().to_numpy(zero_copy_only=False)
+    codes = np.where(nulls, -1, array.indices.fill_null(0).to_numpy()).astype(np.int64)
+    if entries.codes is not None:
+        codes = np.append(entries.codes, -1)[codes]  # code -1 reads the -1 at the end
+    return KeyBatch(entries.data, entries.starts, entries.stops, frozen(codes))

@@ -1,0 +1,234 @@
+"""What a store is on disk. This docstring is the specification of format version 1.
+
+A store is a folder with six files. Five are standard NumPy arrays (`.npy` version 1.0, C order, little
+endian), which any `.npy` reader maps as they are; the sixth describes them. v is the number of keys, d the
+width of the vectors.
+
+``vectors.npy``   (v, d) float32. Row i is the vector of key i. Rows keep the order of the source.
+``keys.npy``      (b,) uint8. The UTF-8 bytes of all keys, end to end, nothing between them.
+``offsets.npy``   (v + 1,) int64, ascending from 0 to b. Key i is ``keys[offsets[i]:offsets[i + 1]]``. Keys are
+                  distinct; one may be empty; one may hold any byte, newline, space and NUL included.
+``index.npy``     (s,) uint64, s a power of two greater than v. The hashed index, below.
+``moments.npy``   (2, d) float64. Mean and standard deviation of each component over the rows whose components
+                  are all finite; zeros if there is none.
+``metadata.json`` UTF-8 JSON, below.
+
+The index
+---------
+An open-addressing table with linear probing. A slot is 0 when empty. Otherwise its lower 32 bits are a row
+plus 1, and its upper 32 bits are the tag of that row's key: the upper 32 bits of the key's hash. The hash is
+XXH64 of the key's UTF-8 bytes with the seed given in the metadata. To find a key with hash h, look at slots
+``h mod s``, ``(h + 1) mod s`` and so on: an empty slot means that the key is absent, a slot with the key's tag
+names a row whose key must still be compared byte for byte. No key lies 1024 slots or more from its first
+slot, so a reader may stop there. Rows are below 2**32 - 1.
+
+A reader must not trust what it takes from the files: a row that is not below v, or an offset outside
+``keys``, belongs to a damaged store and matches no key.
+
+The metadata
+------------
+``format``    "vecstore"
+``version``   1. A reader refuses a version that it does not know.
+``writer``    the program that wrote the store
+``rows``, ``dim``, ``dtype``   v, d and the type of the vectors ("float32")
+``hash``      {"name": "xxh64", "seed": integer}
+``source``    {"name": file name, "size": bytes, "format": str, "compression": str or null}
+``dropped``   what the source held and the store does not: {"duplicates": records, "undecodable": records}
+``unusual``   rows that were kept bit for bit, and that a user may want to know of:
+              {"nan": rows with a NaN, "infinite": rows with an infinity and no NaN, "zero": all-zero rows}
+``files``     per array file {"size": bytes, "crc32": 8 hexadecimal digits}
+``checksum``  last: the CRC-32 of every byte of metadata.json before ``"checksum"``
+
+How it appears
+--------------
+A store is written under a hidden name beside its own, each file synced, then the folder, and renamed; the
+folder around it is synced last. It is never changed afterwards: replacing a store exchanges two folders, and
+who has mapped the old one keeps it.
+"""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from vecstore.arrays import map_array
+from vecstore.errors import StoreError
+
+__all__ = ["ARRAYS", "MAX_ROWS", "VERSION", "Metadata", "Source", "StoreFiles", "open_files", "read_metadata"]
+
+VERSION = 1
+MAX_ROWS = 2**32 - 2
+ARRAYS = ("vectors.npy", "keys.npy", "offsets.npy", "index.npy", "moments.npy")
+_METADATA = "metadata.json"
+_METADATA_LIMIT = 1 << 20
+_CHECKSUM = '"checksum"'
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The file that a store was made from: its name without folders, its size in bytes, and what it was."""
+
+    name: str
+    size: int
+    format: str
+    compression: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Metadata:
+    """The contents of ``metadata.json``; the module docstring says what each field means."""
+
+    writer: str
+    rows: int
+    dim: int
+    dtype: str
+    hash: dict[str, Any]
+    source: Source
+    dropped: dict[str, int]
+    unusual: dict[str, int]
+    files: dict[str, dict[str, Any]]
+
+    @property
+    def seed(self) -> int:
+        """The seed of the hash."""
+        return int(self.hash["seed"])
+
+    def render(self) -> bytes:
+        """Return the bytes of ``metadata.json``."""
+        fields = {"format": "vecstore", "version": VERSION, **asdict(self)}
+        text = json.dumps(fields, indent=2, ensure_ascii=False)
+        head = (text.removesuffix("\n}") + ",\n  ").encode()
+        return head + f'{_CHECKSUM}: "{isal_zlib.crc32(head):08x}"\n}}\n'.encode()
+
+    def write(self, folder: Path) -> None:
+        """Write ``metadata.json`` into `folder` and sync it to disk."""
+        with (folder / _METADATA).open("xb") as file:
+            file.write(self.render())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoreFiles:
+    """The mapped arrays of a store, read-only, and its metadata."""
+
+    metadata: Metadata
+    vectors: NDArray[np.float32]
+    keys: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    index: NDArray[np.uint64]
+    moments: NDArray[np.float64]
+
+
+def open_files(path: Path) -> StoreFiles:
+    """Map the files of a store and check that they fit one another; O(1), reads no vector.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is there.
+    StoreError
+        `path` is not a store, is of a later format version, lacks a file, or one of its files has the wrong
+        dtype, shape or length.
+    """
+    metadata = read_metadata(path)
+    arrays = {name.removesuffix(".npy"): map_array(path / name) for name in ARRAYS}
+    files = StoreFiles(metadata, **arrays)
+    v, d = metadata.rows, metadata.dim
+    _check(path, "vectors.npy", files.vectors, "<f4", (v, d))
+    _check(path, "keys.npy", files.keys, "|u1", (files.keys.size,))
+    _check(path, "offsets.npy", files.offsets, "<i8", (v + 1,))
+    _check(path, "index.npy", files.index, "<u8", (files.index.size,))
+    _check(path, "moments.npy", files.moments, "<f8", (2, d))
+    slots = files.index.size
+    if slots <= v or slots & (slots - 1):
+        raise StoreError(f"{path}: index.npy: expected a power of two above {v:,} slots, found {slots:,}")
+    return files
+
+
+def _check(path: Path, name: str, array: NDArray[Any], dtype: str, shape: tuple[int, ...]) -> None:
+    if array.dtype.str != dtype or array.shape != shape:
+        raise StoreError(
+            f"{path}: {name}: expected {np.dtype(dtype)} of shape {shape}, "
+            f"found {array.dtype} of shape {array.shape}; the files are not of one store: convert the source again"
+        )
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read ``metadata.json`` of the store at `path`; raises what `open_files` raises."""
+    file = path / _METADATA
+    try:
+        with file.open("rb") as stream:
+            data = stream.read(_METADATA_LIMIT + 1)
+    except FileNotFoundError:
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: no such store") from None
+        raise StoreError(f"{path}: not a store: it holds no {_METADATA}") from None
+    except NotADirectoryError:
+        raise StoreError(f"{path}: not a store but a file; make one with: vecstore convert {path} STORE") from None
+    if len(data) > _METADATA_LIMIT:
+        raise StoreError(f"{file}: expected at most {_METADATA_LIMIT:,} bytes")
+    try:
+        fields = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{file}: expected JSON: {error}") from None
+    if not isinstance(fields, dict) or fields.get("format") != "vecstore":
+        raise StoreError(f'{file}: not a store: expected "format": "vecstore"')
+    version = fields.get("version")
+    if not isinstance(version, int) or version < 1:
+        raise StoreError(f"{file}: expected a format version, found {version!r}")
+    if version > VERSION:
+        raise StoreError(
+            f"{path}: format version {version} is newer than this vecstore reads ({VERSION}); upgrade vecstore"
+        )
+    return _parse(file, fields)
+
+
+def _parse(file: Path, fields: dict[str, Any]) -> Metadata:
+    """Build the metadata from JSON that may be damaged."""
+
+    def take(mapping: Any, name: str, kind: type) -> Any:
+        value = mapping.get(name) if isinstance(mapping, dict) else None
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise StoreError(f"{file}: expected {name!r} to be of type {kind.__name__}, found {value!r:.80}")
+        return value
+
+    def take_size(mapping: Any, name: str, limit: int = 2**63 - 1) -> int:
+        value: int = take(mapping, name, int)
+        if not 0 <= value <= limit:
+            raise StoreError(f"{file}: expected 0 <= {name!r} <= {limit}, found {value}")
+        return value
+
+    def take_counts(name: str) -> dict[str, int]:
+        counts: dict[str, int] = take(fields, name, dict)
+        return {key: take_size(counts, key) for key in counts}
+
+    hashing = take(fields, "hash", dict)
+    if hashing.get("name") != "xxh64":
+        raise StoreError(f"{file}: expected the hash xxh64, found {hashing.get('name')!r:.80}")
+    source = take(fields, "source", dict)
+    compression = source.get("compression")
+    if compression is not None and not isinstance(compression, str):
+        raise StoreError(f"{file}: expected 'compression' to be text or null, found {compression!r:.80}")
+    files = take(fields, "files", dict)
+    if take(fields, "dtype", str) != "float32":
+        raise StoreError(f"{file}: expected dtype float32, found {fields['dtype']!r:.80}")
+    return Metadata(
+        writer=take(fields, "writer", str),
+        rows=take_size(fields, "rows", MAX_ROWS),
+        dim=take_size(fields, "dim"),
+        dtype="float32",
+        hash={"name": "xxh64", "seed": take_size(hashing, "seed", 2**64 - 1)},
+        source=Source(take(source, "name", str), take_size(source, "size"), take(source, "format", str), compression),
+        dropped=take_counts("dropped"),
+        unusual=take_counts("unusual"),
+        files={
+            name: {"size": take_size(files.get(name), "size"), "crc32": take(files.get(name), "crc32", str)}
+            for name in ARRAYS
+        },
+    )

@@ -1,0 +1,179 @@
+"""StagedFolder: a folder that appears whole under its name, or not at all.
+
+Files are written into ``.NAME.RANDOM.partial`` beside the target. `publish` syncs that folder, gives it the
+target's name in one step, and syncs the folder around it. A folder that replaces another changes places with
+it in one step on Linux (``renameat2``); elsewhere the old one steps aside first, and the target is absent for an
+instant.
+
+Whoever writes holds a lock on the partial folder, which the kernel drops when the process dies. A partial
+folder without a lock is therefore debris, and the next run for the same target removes it.
+"""
+
+import contextlib
+import ctypes
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from vecstore.arrays import sync_folder
+from vecstore.errors import TargetError
+
+__all__ = ["StagedFolder"]
+
+_SUFFIX = ".partial"
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
+
+
+class StagedFolder:
+    """Use as a context manager: write into `path`, then `publish`; leaving without it removes everything.
+
+    Parameters
+    ----------
+    target : Path
+        The name under which the folder shall appear.
+    overwrite : bool, default False
+        Whether a store that is there already may be replaced.
+
+    Attributes
+    ----------
+    path : Path
+        The partial folder, once entered.
+
+    Raises
+    ------
+    TargetError
+        On entering: the target exists and may not be replaced, is no store, has no folder around it or one
+        that cannot be written to, or another process is writing it. On `publish`: it has appeared meanwhile.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+        self.target = target
+        self.path = target
+        self._overwrite = overwrite
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        self._check_target()
+        try:
+            self._clear_debris()
+            self.path = Path(tempfile.mkdtemp(_SUFFIX, f".{self.target.name}.", self.target.parent))
+            self.path.chmod(0o777 & ~_umask())
+        except OSError as error:
+            if isinstance(error, TargetError):
+                raise
+            raise TargetError(f"{self.target}: cannot write beside it: {error}") from None
+        self._lock = _try_lock(self.path)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.path != self.target:
+            shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def publish(self) -> None:
+        """Make the folder durable and give it the target's name."""
+        sync_folder(self.path)
+        if self._overwrite and self.target.exists():
+            self._check_target()
+            old = self._exchange()
+            sync_folder(self.target.parent)
+            self.path = old  # removed on leaving
+            return
+        try:
+            self.path.rename(self.target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EACCES) and self.target.exists():
+                raise TargetError(f"{self.target}: appeared while this store was being written; it stays") from None
+            raise
+        self.path = self.target
+        sync_folder(self.target.parent)
+
+    def _check_target(self) -> None:
+        target = self.target
+        if not target.parent.is_dir():
+            raise TargetError(f"{target}: cannot be written: there is no folder {target.parent}")
+        if not (target.exists() or target.is_symlink()):
+            return
+        if not self._overwrite:
+            raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
+        if target.is_symlink() or not (target / "metadata.json").is_file():
+            raise TargetError(f"{target}: exists and is not a store; it will not be replaced")
+
+    def _clear_debris(self) -> None:
+        """Remove what killed runs left; refuse to go on beside a living one."""
+        for debris in self.target.parent.glob(f".{_escape(self.target.name)}.*{_SUFFIX}"):
+            if debris.is_symlink() or not debris.is_dir():
+                continue
+            lock = _try_lock(debris)
+            if lock is None and sys.platform != "win32":
+                raise TargetError(f"{self.target}: is being written by another process (in {debris.name})")
+            # On Windows, files that a living process holds open cannot be removed, and stop this here.
+            with contextlib.suppress(FileNotFoundError):
+                shutil.rmtree(debris)
+            if lock is not None:
+                os.close(lock)
+
+    def _exchange(self) -> Path:
+        """Put the new folder under the target's name; return where the old one is now."""
+        if _swap(self.path, self.target):
+            return self.path
+        aside = Path(tempfile.mkdtemp(_SUFFIX, f".{self.target.name}.", self.target.parent))
+        old = aside / "old"
+        self.target.rename(old)
+        try:
+            self.path.rename(self.target)
+        except BaseException:
+            old.rename(self.target)
+            aside.rmdir()
+            raise
+        return aside
+
+
+def _escape(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Lock a folder without waiting; return the open handle, or None if another process holds the lock."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _swap(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; return False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    first, second = os.fsencode(one), os.fsencode(other)
+    return bool(renameat2(_AT_FDCWD, first, _AT_FDCWD, second, _RENAME_EXCHANGE) == 0)

@@ -1,0 +1,310 @@
+"""VectorStore: a folder of mapped arrays, served as keys, rows and vectors."""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from vecstore.gather import gather
+from vecstore.index import KeyIndex
+from vecstore.keys import Keys
+from vecstore.layout import Metadata, StoreFiles, open_files
+from vecstore.matrix import EmbeddingMatrix, Oov, align
+
+__all__ = ["VectorStore", "open_store"]
+
+_Default = TypeVar("_Default")
+_SHOWN = 10
+
+
+def open_store(path: str | os.PathLike[str]) -> "VectorStore":
+    """Open a store: map its files, read no vector.
+
+    Takes about a millisecond whatever the store's size. Processes that open the same store share one copy of
+    it in the page cache.
+
+    Parameters
+    ----------
+    path : path
+        A folder that `vecstore.convert` made.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is at `path`.
+    StoreError
+        `path` is not a store, is of a later format version, lacks a file, or its files do not fit together.
+
+    Examples
+    --------
+    >>> store = vecstore.open("glove.vecstore")
+    >>> store["nice"][:3]
+    array([ 0.13199 ,  0.018459, -0.2446  ], dtype=float32)
+    """
+    folder = Path(path).absolute()
+    return VectorStore(folder, open_files(folder))
+
+
+class VectorStore:
+    """v keys with a vector of width d each, mapped from disk and never changed.
+
+    Made by `vecstore.open`. All methods may be called from many threads at once and after ``fork``; pickling
+    a store pickles its path, and whoever unpickles it maps the files again. As a context manager it is closed
+    at the end; views of its arrays stay valid.
+
+    Parameters
+    ----------
+    path : Path
+        The store's folder, absolute.
+    files : StoreFiles
+        Its mapped arrays.
+    """
+
+    def __init__(self, path: Path, files: StoreFiles) -> None:
+        self._path = path
+        self._files: StoreFiles | None = files
+        self._keys: KeyIndex | None = KeyIndex(files.keys, files.offsets, files.index, files.metadata.seed)
+
+    @property
+    def _open_files(self) -> StoreFiles:
+        if self._files is None:
+            raise ValueError(f"{self._path}: the store was closed")
+        return self._files
+
+    @property
+    def path(self) -> Path:
+        """The store's folder, absolute."""
+        return self._path
+
+    @property
+    def metadata(self) -> Metadata:
+        """What the store was made from, and what was dropped on the way."""
+        return self._open_files.metadata
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """All vectors: (v, d), a read-only view of the mapped file. Row i belongs to ``keys[i]``."""
+        return self._open_files.vectors
+
+    @property
+    def keys(self) -> KeyIndex:
+        """All keys in row order: a sequence of v str, decoded from the mapped file on access."""
+        if self._keys is None:
+            raise ValueError(f"{self._path}: the store was closed")
+        return self._keys
+
+    @property
+    def dim(self) -> int:
+        """Width of the vectors."""
+        return self.vectors.shape[1]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(v, d): the number of keys and the width of the vectors."""
+        return self.vectors.shape[0], self.vectors.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of a vector's components."""
+        return self.vectors.dtype
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys
+
+    @overload
+    def __getitem__(self, keys: str | bytes) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, keys: Keys) -> NDArray[np.float32]: ...
+    def __getitem__(self, keys: Any) -> NDArray[np.float32]:
+        """Return the vector (d,) of one key, or the vectors (n, d) of a batch; copies.
+
+        Raises
+        ------
+        KeyError
+            Keys are out of vocabulary; the error names them.
+        TypeError
+            `keys` is neither a key nor a batch of keys.
+
+        Examples
+        --------
+        >>> store[["nice", "great"]].shape
+        (2, 50)
+        """
+        if isinstance(keys, str | bytes):
+            row = self.keys.find_one(keys)
+            if row < 0:
+                raise KeyError(keys)
+            return self.vectors[row].copy()
+        if isinstance(keys, int | np.integer | slice):
+            raise TypeError(f"expected a key or a batch of keys, found {keys!r}; for rows use store.vectors[rows]")
+        if not hasattr(keys, "__len__"):
+            keys = list(keys)
+        rows = self.find(keys)
+        absent = np.flatnonzero(rows < 0)
+        if len(absent):
+            raise KeyError(_name(keys, absent))
+        return self.gather(rows)
+
+    @overload
+    def get(self, key: str | bytes) -> NDArray[np.float32] | None: ...
+    @overload
+    def get(self, key: str | bytes, default: _Default) -> NDArray[np.float32] | _Default: ...
+    def get(self, key: str | bytes, default: Any = None) -> Any:
+        """Return the vector (d,) of one key, a copy, or `default` if it is out of vocabulary."""
+        row = self.keys.find_one(key)
+        return default if row < 0 else self.vectors[row].copy()
+
+    def find(self, keys: Keys) -> NDArray[np.int64]:
+        """Return the rows of `keys`.
+
+        Parameters
+        ----------
+        keys : n keys
+            A list or tuple of str, a NumPy array of str (object, ``U``, StringDType), anything that speaks
+            the Arrow PyCapsule protocol (pyarrow, pandas, polars, datasets), or any iterable of str. Bytes
+            are taken as UTF-8. A dictionary-encoded Arrow array looks each distinct key up once.
+
+        Returns
+        -------
+        (n,) int64 array
+            Rows of this store; -1 for a key that is out of vocabulary, and for a null.
+
+        Raises
+        ------
+        TypeError
+            `keys` is one str, or holds something that is not a key.
+
+        Examples
+        --------
+        >>> store.find(["the", "nice", "qwertzuiop"])
+        array([   0, 3082,   -1])
+        """
+        return self.keys.find(keys)
+
+    def gather(
+        self, rows: ArrayLike, *, out: NDArray[np.float32] | None = None, oov: float = 0.0
+    ) -> NDArray[np.float32]:
+        """Return the vectors at `rows`.
+
+        Parameters
+        ----------
+        rows : (n,) integer array
+            Rows of this store; -1 marks an out-of-vocabulary key.
+        out : (n, d) array in the store's dtype, optional
+            C-contiguous array to write into.
+        oov : float, default 0.0
+            Every component of an out-of-vocabulary vector.
+
+        Returns
+        -------
+        (n, d) array in the store's dtype
+            A copy, never a view of the file; `out` if given.
+
+        Raises
+        ------
+        IndexError
+            A row is below -1 or not below ``len(self)``.
+        TypeError
+            `rows` are not integers.
+        ValueError
+            `rows` is not 1-d, or `out` has the wrong shape, dtype or memory order.
+
+        Examples
+        --------
+        >>> store.gather([3082, -1])[:, 0]
+        array([0.13199, 0.     ], dtype=float32)
+        """
+        return gather(self.vectors, rows, out=out, oov=oov)
+
+    def lookup(self, keys: Keys, *, out: NDArray[np.float32] | None = None, oov: float = 0.0) -> NDArray[np.float32]:
+        """Return the vectors of `keys`: `find`, then `gather`.
+
+        Takes what `find` takes, returns and raises what `gather` does: a copy (n, d), with `oov` in every
+        component of a key that is out of vocabulary.
+        """
+        return self.gather(self.find(keys), out=out, oov=oov)
+
+    def matrix(
+        self,
+        vocabulary: Any,
+        *,
+        oov: Oov = "zeros",
+        seed: int = 0,
+        out: NDArray[np.float32] | None = None,
+        dtype: Any = None,
+    ) -> EmbeddingMatrix:
+        """Return the vectors of a vocabulary, each in the row that the vocabulary gives its key.
+
+        Parameters
+        ----------
+        vocabulary
+            A mapping key -> row, such as ``Tokenizer.word_index``: rows that no key has, such as row 0, are
+            zeros. Or keys in row order, such as ``TextVectorization.get_vocabulary()``: a leading ``""`` is the
+            padding row, zeros, and ``"[UNK]"`` in one of the first rows is out of vocabulary by meaning. Or a Keras
+            `Tokenizer` (whose ``num_words`` limits the rows), `TextVectorization` or `StringLookup` itself.
+        oov : {"zeros", "mean", "normal"}, (d,) array or callable, default "zeros"
+            The vector of a key that is out of vocabulary. ``"mean"`` is the mean of the store's vectors;
+            ``"normal"`` draws from a normal distribution with the store's mean and standard deviation in each
+            component, the same vector for the same key and `seed` whatever the vocabulary around it; an array
+            is used for every such key; a callable takes a list of n keys and returns their vectors (n, d).
+        seed : int, default 0
+            Of ``"normal"``; 0 <= seed < 2**64.
+        out : (v, d) array, optional
+            C-contiguous float array to write into.
+        dtype : optional
+            Of the result; float32 unless said. Any NumPy float type.
+
+        Returns
+        -------
+        EmbeddingMatrix
+            A copy of the rows, what was found, and what is missing.
+
+        Raises
+        ------
+        VocabularyError
+            Two keys share a row, or a row is negative or not an integer.
+        ValueError
+            `oov` or `out` has the wrong shape, or `oov` is an unknown word.
+
+        Examples
+        --------
+        >>> store.matrix({"nice": 1, "great": 2, "qwertzuiop": 3})
+        EmbeddingMatrix(4 x 50 float32: 2 of 3 keys found (66.7%); missing: 'qwertzuiop')
+        """
+        files = self._open_files
+        return align(self.keys, files.vectors, files.moments, vocabulary, oov=oov, seed=seed, out=out, dtype=dtype)
+
+    def close(self) -> None:
+        """Let go of the mapped files; arrays that were handed out stay valid. Any later call is an error."""
+        self._files = None
+        self._keys = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open_store, (self._path,)
+
+    def __repr__(self) -> str:
+        if self._files is None:
+            return f"VectorStore({str(self._path)!r}, closed)"
+        return f"VectorStore({str(self._path)!r}: {len(self):,} x {self.dim} {self.dtype})"
+
+
+def _name(keys: Any, places: NDArray[np.int64]) -> str:
+    """Say which of `keys` stand at `places`."""
+    entries = list(keys)
+    shown = ", ".join(repr(str(entries[i])) if entries[i] is not None else "None" for i in places[:_SHOWN])
+    more = f" and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
+    return f"{len(places):,} of {len(entries):,} keys are out of vocabulary: {shown}{more}"

@@ -1,0 +1,90 @@
+"""Split a batch over a small pool of threads; small batches stay on the caller's thread.
+
+Kernels run without the GIL, so plain threads are enough. numba's own ``parallel=True`` is not used: loading
+such a kernel from the cache takes several times longer, its portable threading layer aborts the process
+when two Python threads enter it, and its OpenMP layer does not survive ``fork``.
+
+The pool is made on first use. A forked child inherits the object but none of its threads, so it drops the
+pool and makes its own. ``VECSTORE_NUM_THREADS`` sets the number of threads, read on first use; the default
+is the number of CPUs that this process may run on.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+__all__ = ["num_threads", "split"]
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+def num_threads() -> int:
+    """Return how many threads share a large batch, the caller's own among them.
+
+    Raises
+    ------
+    ValueError
+        ``VECSTORE_NUM_THREADS`` is set and not a positive integer.
+    """
+    text = os.environ.get("VECSTORE_NUM_THREADS", "")
+    if text:
+        if not text.isascii() or not text.isdigit() or int(text) == 0:
+            raise ValueError(f"VECSTORE_NUM_THREADS: expected a positive integer, found {text!r}")
+        return int(text)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def split(work: Callable[[int, int], object], n: int, grain: int) -> None:
+    """Call ``work(start, stop)`` on ranges that cover ``range(n)``, and return when all are done.
+
+    Parameters
+    ----------
+    work : callable
+        A kernel with all but its range bound. Ranges never overlap; they may run at the same time.
+    n : int
+        Length of the batch.
+    grain : int
+        Items that are worth a thread: a batch of fewer than twice as many runs on the caller's thread.
+    """
+    parts = min(n // grain, num_threads()) if n >= 2 * grain else 1
+    if parts <= 1:
+        if n:
+            work(0, n)
+        return
+    # Bounds on multiples of 64 items keep two threads off one cache line of the output.
+    bounds = [n * part // parts // 64 * 64 for part in range(parts)] + [n]
+    ranges = list(zip(bounds[:-1], bounds[1:], strict=True))
+    try:
+        pool = _shared_pool()
+        futures = [pool.submit(work, start, stop) for start, stop in ranges[1:]]
+    except RuntimeError:
+        # The interpreter is shutting down and starts no threads any more.
+        work(0, n)
+        return
+    try:
+        work(*ranges[0])
+    finally:
+        for future in futures:
+            future.result()
+
+
+def _shared_pool() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="vecstore")
+        return _pool
+
+
+def _forget_pool() -> None:
+    global _lock, _pool
+    _lock = threading.Lock()
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)

@@ -1,0 +1,186 @@
+"""Vocabulary: distinct keys with a row each, read from whatever a model keeps its words in.
+
+Keras is recognised by the methods of its objects, so nothing here imports it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vecstore.errors import VocabularyError
+from vecstore.keys import frozen
+
+__all__ = ["Vocabulary", "read_vocabulary"]
+
+_PADDING = ""
+_UNKNOWN = "[UNK]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Vocabulary:
+    """The keys of a model and the rows of its embedding matrix.
+
+    Attributes
+    ----------
+    keys : list of k str
+        Without padding and without the model's own names for unknown words.
+    rows : (k,) int64 array
+        The row of each key.
+    height : int
+        Number of rows. Rows that no key has are zeros.
+    unknown : dict of str to list of int
+        The model's names for unknown words, and their rows: out of vocabulary by meaning, counted as no key.
+    """
+
+    keys: list[str]
+    rows: NDArray[np.int64]
+    height: int
+    unknown: dict[str, list[int]]
+
+    @classmethod
+    def of(cls, vocabulary: Any) -> "Vocabulary":
+        """Return a mapping, a sequence, or a Keras object as a vocabulary.
+
+        Parameters
+        ----------
+        vocabulary
+            What `VectorStore.matrix` takes.
+
+        Raises
+        ------
+        VocabularyError
+            Two keys share a row, or a row is negative or not an integer, or a key is null.
+        TypeError
+            `vocabulary` is none of the above.
+        """
+        if isinstance(vocabulary, cls):
+            return vocabulary
+        if isinstance(vocabulary, Mapping):
+            return _from_mapping(vocabulary)
+        if hasattr(vocabulary, "get_vocabulary"):
+            return _from_layer(vocabulary)
+        if hasattr(vocabulary, "word_index"):
+            return _from_tokenizer(vocabulary)
+        return _from_sequence(_as_list(vocabulary), _PADDING, _UNKNOWN)
+
+
+def _from_mapping(
+    mapping: Mapping[str, int], *, unknown: str | None = None, limit: int | None = None
+) -> Vocabulary:
+    keys = list(mapping)
+    _check_keys(keys, "a mapping from key to row")
+    rows = _check_rows(keys, list(mapping.values()))
+    if limit is not None:
+        kept = np.flatnonzero(rows < limit)
+        keys, rows = [keys[i] for i in kept], rows[kept]
+    height = int(rows.max(initial=-1)) + 1
+    special: dict[str, list[int]] = {}
+    if unknown in mapping and unknown in keys:
+        i = keys.index(unknown)
+        special[unknown] = [int(rows[i])]
+        del keys[i]
+        rows = np.delete(rows, i)
+    return Vocabulary(keys, frozen(rows), height, special)
+
+
+def _check_keys(keys: list[Any], expected: str) -> None:
+    for i, key in enumerate(keys):
+        if not isinstance(key, str | bytes):
+            raise VocabularyError(f"expected {expected}, found {type(key).__name__} {key!r} for key {i}")
+
+
+def _check_rows(keys: list[Any], values: list[Any]) -> NDArray[np.int64]:
+    for key, value in zip(keys, values, strict=True):
+        if not isinstance(value, int | np.integer) or isinstance(value, bool):
+            raise VocabularyError(f"expected an integer row for key {key!r}, found {type(value).__name__} {value!r}")
+        if not 0 <= value < 2**62:
+            raise VocabularyError(f"expected a row of 0 or more for key {key!r}, found {value}")
+    rows = np.array(values, np.int64)
+    order = np.argsort(rows, kind="stable")
+    shared = np.flatnonzero(np.diff(rows[order]) == 0)
+    if len(shared):
+        first, second = order[shared[0]], order[shared[0] + 1]
+        raise VocabularyError(f"keys {keys[first]!r} and {keys[second]!r} share row {rows[first]}")
+    return rows
+
+
+def _from_sequence(keys: list[Any], padding: str | None, unknown: str | None) -> Vocabulary:
+    """Read keys in row order; `padding` may stand in row 0, and `unknown` in the rows after it."""
+    _check_keys(keys, "keys in row order")
+    start = 1 if keys and keys[0] == padding else 0
+    stop = start
+    while stop < len(keys) and keys[stop] == unknown:
+        stop += 1
+    special = {str(unknown): list(range(start, stop))} if stop > start else {}
+    return Vocabulary(keys[stop:], frozen(np.arange(stop, len(keys)), np.int64), len(keys), special)
+
+
+def _from_layer(layer: Any) -> Vocabulary:
+    """Read a Keras `TextVectorization` or `StringLookup`, whose special names may be its own."""
+    lookup = getattr(layer, "_lookup_layer", layer)
+    padding = getattr(lookup, "mask_token", _PADDING)
+    unknown = getattr(lookup, "oov_token", _UNKNOWN)
+    return _from_sequence(_as_list(layer.get_vocabulary()), padding, unknown)
+
+
+def _from_tokenizer(tokenizer: Any) -> Vocabulary:
+    """Read a Keras `Tokenizer`, which gives no row of `num_words` or above to any text."""
+    return _from_mapping(tokenizer.word_index, unknown=tokenizer.oov_token, limit=tokenizer.num_words)
+
+
+def _as_list(keys: Any) -> list[Any]:
+    if isinstance(keys, str | bytes):
+        raise TypeError(f"expected a vocabulary, found one {type(keys).__name__}: {keys!r}")
+    for method in ("to_pylist", "to_list", "tolist"):  # pyarrow; pandas and polars; NumPy
+        if hasattr(keys, method):
+            return list(getattr(keys, method)())
+    try:
+        return list(keys)
+    except TypeError:
+        raise TypeError(
+            f"expected a mapping key -> row, keys in row order or a Keras object, found {type(keys).__name__}"
+        ) from None
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Read a vocabulary from a file.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.json`` file with an object (key -> row), an array (keys in row order) or the output of
+        ``Tokenizer.to_json()``; any other file is UTF-8 text with one key a line, in row order.
+
+    Raises
+    ------
+    VocabularyError
+        The file is none of these, or its keys and rows do not fit.
+    OSError
+        It cannot be read.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise VocabularyError(f"{path}: expected UTF-8 text: {error}") from None
+    try:
+        if path.suffix != ".json":
+            # Only newlines end a line: str.splitlines would also cut at U+0085 and U+2028.
+            lines = text.removesuffix("\n").split("\n") if text else []
+            return Vocabulary.of([line.removesuffix("\r") for line in lines])
+        content = json.loads(text)
+        config = content.get("config") if isinstance(content, dict) else None
+        if isinstance(config, dict) and isinstance(config.get("word_index"), str):
+            rows = json.loads(config["word_index"])
+            return _from_mapping(rows, unknown=config.get("oov_token"), limit=config.get("num_words"))
+        if not isinstance(content, dict | list):
+            raise VocabularyError(f"expected an object or an array, found {type(content).__name__}")
+        return Vocabulary.of(content)
+    except VocabularyError as error:
+        raise VocabularyError(f"{path}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise VocabularyError(f"{path}: expected JSON: {error}") from None
