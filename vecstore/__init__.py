@@ -17,6 +17,7 @@ from vecstore.matrix import EmbeddingMatrix
 from vecstore.progress import Progress
 from vecstore.store import VectorStore
 from vecstore.store import open_store as open
+from vecstore.verify import Problem, verify
 from vecstore.version import __version__
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "EmbeddingMatrix",
     "FormatError",
     "FormatWarning",
+    "Problem",
     "Progress",
     "StoreError",
     "TargetError",
@@ -33,4 +35,5 @@ __all__ = [
     "__version__",
     "convert",
     "open",
+    "verify",
 ]

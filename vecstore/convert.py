@@ -21,6 +21,7 @@ from vecstore.arrays import map_array
 from vecstore.errors import FormatError
 from vecstore.formats.detect import Format, open_source
 from vecstore.formats.source import Block, CountMismatch, VectorSource
+from vecstore.keys import is_utf8
 from vecstore.layout import ARRAYS, Source
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.staging import StagedFolder
@@ -205,7 +206,7 @@ class _Blocks:
             self._progress(Progress("reading", self._reader.done, source.size))
 
     def _decodable(self, block: Block) -> Block:
-        if _is_utf8(block):
+        if is_utf8(block.data, block.offsets):
             return block
         keys: list[bytes] = []
         kept: list[int] = []
@@ -232,18 +233,6 @@ class _Blocks:
         return replace(
             block, data=data, offsets=offsets, vectors=block.vectors[kept], positions=block.positions[kept]
         )
-
-
-def _is_utf8(block: Block) -> bool:
-    """Say whether every key of a block is UTF-8: their bytes together are, and none starts within a character."""
-    if not len(block.data) or int(block.data.max()) < 0x80:
-        return True
-    try:
-        block.data.tobytes().decode()
-    except UnicodeDecodeError:
-        return False
-    starts = block.offsets[:-1][np.diff(block.offsets) > 0]
-    return not bool(np.any(block.data[starts] & 0xC0 == 0x80))
 
 
 def _head(block: Block, n: int) -> Block:

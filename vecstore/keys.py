@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["KeyBatch", "Keys", "frozen"]
+__all__ = ["KeyBatch", "Keys", "frozen", "is_utf8"]
 
 Keys = Sequence[str] | Iterable[str] | NDArray[Any] | Any
 """Keys of a call: str or UTF-8 bytes in a list, a NumPy array, anything that speaks Arrow, or any iterable."""
@@ -29,6 +29,19 @@ def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
     view = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"]).view()
     view.setflags(write=False)
     return view
+
+
+def is_utf8(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> bool:
+    """Say whether each ``data[offsets[i]:offsets[i + 1]]`` is UTF-8; `offsets` ascend from 0 to ``len(data)``."""
+    if not len(data) or int(data.max()) < 0x80:
+        return True
+    try:
+        data.tobytes().decode()
+    except UnicodeDecodeError:
+        return False
+    # All bytes together are UTF-8, so a key is not only if it starts within a character.
+    starts = offsets[:-1][np.diff(offsets) > 0]
+    return not bool(np.any(data[starts] & 0xC0 == 0x80))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

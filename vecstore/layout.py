@@ -59,14 +59,24 @@ from numpy.typing import NDArray
 from vecstore.arrays import map_array
 from vecstore.errors import StoreError
 
-__all__ = ["ARRAYS", "MAX_ROWS", "VERSION", "Metadata", "Source", "StoreFiles", "open_files", "read_metadata"]
+__all__ = [
+    "ARRAYS",
+    "MAX_ROWS",
+    "METADATA",
+    "VERSION",
+    "Metadata",
+    "Source",
+    "StoreFiles",
+    "metadata_is_intact",
+    "open_files",
+    "read_metadata",
+]
 
 VERSION = 1
 MAX_ROWS = 2**32 - 2
 ARRAYS = ("vectors.npy", "keys.npy", "offsets.npy", "index.npy", "moments.npy")
-_METADATA = "metadata.json"
+METADATA = "metadata.json"
 _METADATA_LIMIT = 1 << 20
-_CHECKSUM = '"checksum"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +113,26 @@ class Metadata:
         fields = {"format": "vecstore", "version": VERSION, **asdict(self)}
         text = json.dumps(fields, indent=2, ensure_ascii=False)
         head = (text.removesuffix("\n}") + ",\n  ").encode()
-        return head + f'{_CHECKSUM}: "{isal_zlib.crc32(head):08x}"\n}}\n'.encode()
+        return head + _closing(head)
 
     def write(self, folder: Path) -> None:
         """Write ``metadata.json`` into `folder` and sync it to disk."""
-        with (folder / _METADATA).open("xb") as file:
+        with (folder / METADATA).open("xb") as file:
             file.write(self.render())
             file.flush()
             os.fsync(file.fileno())
+
+
+def _closing(head: bytes) -> bytes:
+    """Return what ends ``metadata.json`` after `head`."""
+    return f'"checksum": "{isal_zlib.crc32(head):08x}"\n}}\n'.encode()
+
+
+def metadata_is_intact(path: Path) -> bool:
+    """Say whether ``metadata.json`` of the store at `path` agrees with its own checksum."""
+    data = (path / METADATA).read_bytes()
+    head = data[: data.rfind(b'"checksum"')]
+    return data == head + _closing(head)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,14 +183,14 @@ def _check(path: Path, name: str, array: NDArray[Any], dtype: str, shape: tuple[
 
 def read_metadata(path: Path) -> Metadata:
     """Read ``metadata.json`` of the store at `path`; raises what `open_files` raises."""
-    file = path / _METADATA
+    file = path / METADATA
     try:
         with file.open("rb") as stream:
             data = stream.read(_METADATA_LIMIT + 1)
     except FileNotFoundError:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such store") from None
-        raise StoreError(f"{path}: not a store: it holds no {_METADATA}") from None
+        raise StoreError(f"{path}: not a store: it holds no {METADATA}") from None
     except NotADirectoryError:
         raise StoreError(f"{path}: not a store but a file; make one with: vecstore convert {path} STORE") from None
     if len(data) > _METADATA_LIMIT:

@@ -1,6 +1,6 @@
-"""StagedFolder: a folder that appears whole under its name, or not at all.
+"""Folders and files that appear whole under their names, or not at all.
 
-Files are written into ``.NAME.RANDOM.partial`` beside the target. `publish` syncs that folder, gives it the
+A folder's files are written into ``.NAME.RANDOM.partial`` beside the target. `publish` syncs that folder, gives it the
 target's name in one step, and syncs the folder around it. A folder that replaces another changes places with
 it in one step on Linux (``renameat2``); elsewhere the old one steps aside first, and the target is absent for an
 instant.
@@ -16,16 +16,18 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from vecstore.arrays import sync_folder
 from vecstore.errors import TargetError
 
-__all__ = ["StagedFolder"]
+__all__ = ["StagedFolder", "staged_file"]
 
 _SUFFIX = ".partial"
+_BUFFER_BYTES = 1 << 20
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 
@@ -137,6 +139,34 @@ class StagedFolder:
             aside.rmdir()
             raise
         return aside
+
+
+@contextlib.contextmanager
+def staged_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """Give a file to write, which gets the name `target` when the context ends without an error.
+
+    Raises
+    ------
+    TargetError
+        The target exists and may not be replaced, or its folder is missing or cannot be written to.
+    """
+    if target.exists() and not overwrite:
+        raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
+    try:
+        handle, name = tempfile.mkstemp(_SUFFIX, f".{target.name}.", target.parent)
+    except OSError as error:
+        raise TargetError(f"{target}: cannot be written: {error.strerror}") from None
+    try:
+        with open(handle, "wb", buffering=_BUFFER_BYTES) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o666 & ~_umask())
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+    sync_folder(target.parent)
 
 
 def _escape(name: str) -> str:

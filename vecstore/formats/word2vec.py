@@ -22,6 +22,7 @@ from vecstore.formats.source import Block, CountMismatch
 from vecstore.formats.stream import ByteStream
 from vecstore.kernels.records import KEY_LIMIT, LONG_KEY, MORE, NO_NEWLINE, cut_records
 from vecstore.layout import Source
+from vecstore.staging import staged_file
 
 __all__ = ["DIM_LIMIT", "Word2vecSource", "write_word2vec"]
 
@@ -213,9 +214,9 @@ def write_word2vec(path: Path, keys: Iterable[str], vectors: ArrayLike, *, newli
     Parameters
     ----------
     path : Path
-        The file, replaced if it exists.
+        Appears whole or not at all; replaced if it exists.
     keys : v str
-        No key may hold a space or start with a newline, which the format cannot hold.
+        No key may hold a space or a newline, which the format cannot hold.
     vectors : (v, d) array
         Written as float32.
     newlines : bool, default False
@@ -228,10 +229,10 @@ def write_word2vec(path: Path, keys: Iterable[str], vectors: ArrayLike, *, newli
     ValueError
         There are not as many keys as vectors.
     """
-    rows = np.ascontiguousarray(vectors, np.float32)
+    rows = np.ascontiguousarray(vectors, "<f4")
     after = b"\n" if newlines else b""
-    with path.open("wb", buffering=_BLOCK_BYTES) as file:
-        file.write(f"{rows.shape[0]} {rows.shape[1]}\n".encode())
+    with staged_file(path, overwrite=True) as file:
+        file.write(b"%d %d\n" % rows.shape)
         for i, (key, row) in enumerate(zip(keys, rows, strict=True)):
             if " " in key or "\n" in key:
                 raise FormatError(f"{path}: key {i} ({key!r}): expected no space and no newline in a key")

@@ -1,0 +1,208 @@
+"""The command ``vecstore``: parse, one call of the library, print.
+
+Results go to stdout; progress, warnings and errors to stderr. A user's mistake is one line and exit code 1, a
+wrong option exit code 2, Ctrl-C exit code 130.
+"""
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import rich.progress
+import typer
+from rich.console import Console
+
+import vecstore
+from vecstore.convert import Duplicates, EncodingErrors
+from vecstore.formats.detect import Format
+from vecstore.formats.source import CountMismatch
+from vecstore.layout import VERSION
+from vecstore.progress import Progress, ProgressCallback
+from vecstore.staging import staged_file
+from vecstore.vocabulary import read_vocabulary
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
+
+app = typer.Typer(
+    help="A memory-mapped store for pre-trained word vectors.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+Store = Annotated[Path, typer.Argument(metavar="STORE", help="A folder that `vecstore convert` made.")]
+VocabularyFile = Annotated[
+    Path,
+    typer.Argument(
+        metavar="VOCABULARY", help="Text with a key a line; or .json: a word_index, a list, Tokenizer.to_json()."
+    ),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A word2vec binary (.bin), plain or gzip.")],
+    target: Annotated[Path, typer.Argument(metavar="STORE", help="The folder to make.")],
+    format: Annotated[Format, typer.Option(help="The format of the source.")] = "auto",
+    limit: Annotated[int | None, typer.Option(min=1, help="Read this many records and no more.")] = None,
+    duplicates: Annotated[Duplicates, typer.Option(help="Which vector a repeated key gets.")] = "first",
+    encoding_errors: Annotated[EncodingErrors, typer.Option(help="What to do with a key not in UTF-8.")] = "strict",
+    count_mismatch: Annotated[
+        CountMismatch, typer.Option(help="When there are more or fewer records than the header announces.")
+    ] = "error",
+    overwrite: Overwrite = False,
+) -> None:
+    """Turn a published file of word vectors into a store."""
+    with _progress_bar() as progress:
+        report = vecstore.convert(
+            source,
+            target,
+            format=format,
+            limit=limit,
+            duplicates=duplicates,
+            encoding_errors=encoding_errors,
+            count_mismatch=count_mismatch,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    print(report)
+
+
+@app.command()
+def info(path: Store) -> None:
+    """Say what a store holds and where it came from."""
+    store = vecstore.open(path)
+    metadata = store.metadata
+    size = {name.removesuffix(".npy"): file["size"] / 1e6 for name, file in metadata.files.items()}
+    source = metadata.source
+    compression = f", {source.compression}" if source.compression else ""
+    lines = {
+        "keys": f"{len(store):,}",
+        "dim": f"{store.dim}",
+        "dtype": f"{store.dtype}",
+        "on disk": f"{sum(size.values()):,.1f} MB (vectors {size['vectors']:,.1f}, index {size['index']:,.1f}, "
+        f"keys {size['keys'] + size['offsets']:,.1f})",
+        "source": f"{source.name} ({source.format}{compression}, {source.size / 1e6:,.1f} MB)",
+        "dropped": ", ".join(f"{count:,} {name}" for name, count in metadata.dropped.items()),
+        "unusual": ", ".join(f"{count:,} {name}" for name, count in metadata.unusual.items()),
+        "first keys": " ".join(store.keys[:8]),
+        "last keys": " ".join(store.keys[-8:]),
+        "written by": f"{metadata.writer}, format version {VERSION}",
+    }
+    print(store.path)
+    for name, text in lines.items():
+        print(f"  {name:<11}{text}")
+
+
+@app.command()
+def get(path: Store, keys: Annotated[list[str], typer.Argument(metavar="KEY...")]) -> None:
+    """Print the vectors of keys, one a line: the key, then its numbers."""
+    store = vecstore.open(path)
+    for key, vector in zip(keys, store[keys], strict=True):
+        print(key, *vector)
+
+
+@app.command()
+def coverage(path: Store, vocabulary: VocabularyFile) -> None:
+    """Say how many keys of a vocabulary a store has, and which are missing."""
+    print(vecstore.open(path).matrix(read_vocabulary(vocabulary)))
+
+
+@app.command()
+def matrix(
+    path: Store,
+    vocabulary: VocabularyFile,
+    out: Annotated[Path, typer.Argument(metavar="OUT.npy", help="The array to write: (rows, dim) float32.")],
+    oov: Annotated[Literal["zeros", "mean", "normal"], typer.Option(help="The vector of a key that the store does not have.")] = "zeros",
+    seed: Annotated[int, typer.Option(min=0, help="Of --oov normal.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the vectors of a vocabulary, in its row order, as a .npy file."""
+    with staged_file(out, overwrite=overwrite) as file:
+        result = vecstore.open(path).matrix(read_vocabulary(vocabulary), oov=oov, seed=seed)
+        np.save(file, result.vectors, allow_pickle=False)
+    print(f"{out}: {result!r}")
+
+
+@app.command()
+def verify(path: Store) -> None:
+    """Read a whole store and name each file that is damaged."""
+    with _progress_bar() as progress:
+        problems = vecstore.verify(path, progress=progress)
+    for problem in problems:
+        print(f"{path}: {problem}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{path}: sound")
+
+
+@app.command()
+def demo(
+    source: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Your own word2vec binary instead of GloVe 6B 50d.")
+    ] = None,
+) -> None:
+    """Convert, open, align and train on real vectors, beside gensim's way. Needs vecstore[demo]."""
+    from vecstore.demo import run
+
+    with _progress_bar() as progress:
+        run(source, progress=progress)
+
+
+@contextmanager
+def _progress_bar() -> Iterator[ProgressCallback]:
+    """Show progress on stderr while the context lasts, if stderr is a terminal."""
+    console = Console(stderr=True)
+    columns = (
+        rich.progress.TextColumn("{task.description}"),
+        rich.progress.BarColumn(),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.DownloadColumn(),
+        rich.progress.TransferSpeedColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        tasks: dict[str, rich.progress.TaskID] = {}
+
+        def show(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None)
+            bar.update(tasks[progress.stage], completed=progress.done)
+
+        yield show
+
+
+def main() -> None:
+    """Run the command; end the process with its exit code."""
+    # A key may hold anything; printing one must not fail for the terminal's encoding.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.showwarning = lambda message, *_: print(f"vecstore: warning: {message}", file=sys.stderr)
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("vecstore: interrupted", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except (vecstore.VecstoreError, ValueError, MemoryError) as error:
+        _fail(str(error))
+    except KeyError as error:
+        _fail(str(error.args[0]))
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; install what this needs with: pip install 'vecstore[demo]'")
+
+
+def _fail(message: str) -> None:
+    print(f"vecstore: {message}", file=sys.stderr)
+    sys.exit(1)
