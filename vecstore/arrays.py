@@ -61,9 +61,11 @@ class ArrayWriter:
 
     def append(self, rows: NDArray[Any]) -> None:
         """Write `rows` (n, *row_shape), C-contiguous and of the file's dtype, after those already there."""
-        assert rows.dtype == self.dtype and rows.shape[1:] == self.row_shape and rows.flags.c_contiguous
+        assert rows.dtype == self.dtype
+        assert rows.shape[1:] == self.row_shape
+        assert rows.flags.c_contiguous
         if rows.size:
-            data = memoryview(rows).cast("B")
+            data = rows.data.cast("B")
             _write(self._file, data)
             self._crc = isal_zlib.crc32(data, self._crc)
         self.rows += len(rows)

@@ -122,7 +122,9 @@ def matrix(
     path: Store,
     vocabulary: VocabularyFile,
     out: Annotated[Path, typer.Argument(metavar="OUT.npy", help="The array to write: (rows, dim) float32.")],
-    oov: Annotated[Literal["zeros", "mean", "normal"], typer.Option(help="The vector of a key that the store does not have.")] = "zeros",
+    oov: Annotated[
+        Literal["zeros", "mean", "normal"], typer.Option(help="The vector of a key that the store does not have.")
+    ] = "zeros",
     seed: Annotated[int, typer.Option(min=0, help="Of --oov normal.")] = 0,
     overwrite: Overwrite = False,
 ) -> None:

@@ -230,9 +230,7 @@ class _Blocks:
         offsets = np.zeros(len(keys) + 1, np.int64)
         np.cumsum([len(key) for key in keys], out=offsets[1:])
         data = np.frombuffer(b"".join(keys), np.uint8)
-        return replace(
-            block, data=data, offsets=offsets, vectors=block.vectors[kept], positions=block.positions[kept]
-        )
+        return replace(block, data=data, offsets=offsets, vectors=block.vectors[kept], positions=block.positions[kept])
 
 
 def _head(block: Block, n: int) -> Block:

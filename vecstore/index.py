@@ -198,4 +198,3 @@ def _try_seed(
             rows = np.flatnonzero(earlier[: stop - start] >= 0)
             repeats.append(np.stack([rows + start, earlier[rows]], axis=1))
     return np.concatenate(repeats) if repeats else np.empty((0, 2), np.int64)
-

@@ -85,9 +85,7 @@ class KeyBatch:
         if isinstance(keys, cls):
             return keys
         if isinstance(keys, str | bytes):
-            raise TypeError(
-                f"expected a batch of keys, found one {type(keys).__name__}: {keys!r}; put it into a list"
-            )
+            raise TypeError(f"expected a batch of keys, found one {type(keys).__name__}: {keys!r}; put it into a list")
         if hasattr(keys, "__arrow_c_array__") or hasattr(keys, "__arrow_c_stream__"):
             return _from_arrow(keys)
         if isinstance(keys, np.ndarray):
@@ -107,7 +105,6 @@ class KeyBatch:
         """Return the batch whose key i is ``data[offsets[i]:offsets[i + 1]]``, Arrow's layout; a view."""
         data, offsets = frozen(data, np.uint8), frozen(offsets, np.int64)
         return cls(data, offsets[:-1], offsets[1:])
-
 
     def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the keys end to end, in their order: data (b,) uint8 and offsets (n + 1,) int64; a copy.

@@ -51,7 +51,7 @@ class EmbeddingMatrix:
         keys = found + len(self.missing)
         return found / keys if keys else 1.0
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.array(self.vectors, dtype, copy=copy)
 
     def __str__(self) -> str:
@@ -77,7 +77,7 @@ def align(
     oov: Oov = "zeros",
     seed: int = 0,
     out: NDArray[Any] | None = None,
-    dtype: DTypeLike = None,
+    dtype: DTypeLike | None = None,
 ) -> EmbeddingMatrix:
     """Return the matrix of `vocabulary` over `vectors` (v, d), whose keys `index` finds.
 
@@ -110,9 +110,7 @@ def align(
     return EmbeddingMatrix(result, rows >= 0, missing)
 
 
-def _policy(
-    oov: Oov, moments: NDArray[np.float64], seed: int, d: int
-) -> Callable[[list[str]], NDArray[Any]] | None:
+def _policy(oov: Oov, moments: NDArray[np.float64], seed: int, d: int) -> Callable[[list[str]], NDArray[Any]] | None:
     """Return what gives n keys their vectors, (n, d) or (d,); None where zeros will do."""
     if isinstance(oov, str):
         if oov == "zeros":

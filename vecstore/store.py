@@ -99,7 +99,7 @@ class VectorStore:
     @property
     def dim(self) -> int:
         """Width of the vectors."""
-        return self.vectors.shape[1]
+        return self.shape[1]
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -140,7 +140,7 @@ class VectorStore:
             row = self.keys.find_one(keys)
             if row < 0:
                 raise KeyError(keys)
-            return self.vectors[row].copy()
+            return np.array(self.vectors[row])
         if isinstance(keys, int | np.integer | slice):
             raise TypeError(f"expected a key or a batch of keys, found {keys!r}; for rows use store.vectors[rows]")
         if not hasattr(keys, "__len__"):

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 __all__ = ["num_threads", "split"]
 
@@ -57,7 +58,7 @@ def split(work: Callable[[int, int], object], n: int, grain: int) -> None:
         return
     # Bounds on multiples of 64 items keep two threads off one cache line of the output.
     bounds = [n * part // parts // 64 * 64 for part in range(parts)] + [n]
-    ranges = list(zip(bounds[:-1], bounds[1:], strict=True))
+    ranges = list(pairwise(bounds))
     try:
         pool = _shared_pool()
         futures = [pool.submit(work, start, stop) for start, stop in ranges[1:]]

@@ -69,9 +69,7 @@ class Vocabulary:
         return _from_sequence(_as_list(vocabulary), _PADDING, _UNKNOWN)
 
 
-def _from_mapping(
-    mapping: Mapping[str, int], *, unknown: str | None = None, limit: int | None = None
-) -> Vocabulary:
+def _from_mapping(mapping: Mapping[str, int], *, unknown: str | None = None, limit: int | None = None) -> Vocabulary:
     keys = list(mapping)
     _check_keys(keys, "a mapping from key to row")
     rows = _check_rows(keys, list(mapping.values()))

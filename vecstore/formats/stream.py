@@ -5,7 +5,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from isal import igzip_threaded, isal_zlib
+from isal import igzip, igzip_threaded
+from isal.igzip_lib import IsalError
 
 from vecstore.errors import FormatError
 
@@ -57,7 +58,7 @@ class ByteStream:
             self.compression = "gzip" if magic == _GZIP else None
             self.most = self.size * (_DEFLATE_RATIO if self.compression else 1)
             if self.compression:
-                self._bytes = igzip_threaded.open(self._raw, "rb")
+                self._bytes = igzip_threaded.open(self._raw, "rb")  # type: ignore[no-untyped-call]
             elif hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self._raw.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         except BaseException:
@@ -81,7 +82,7 @@ class ByteStream:
         try:
             while filled < len(view) and (count := self._bytes.readinto(view[filled:])):
                 filled += count
-        except (EOFError, isal_zlib.error, igzip_threaded.igzip.BadGzipFile) as error:
+        except (EOFError, IsalError, igzip.BadGzipFile) as error:
             raise FormatError(
                 f"{self.path}: byte {self.done:,} of {self.size:,}: the gzip data is damaged or cut short "
                 f"({error}); download the file again"

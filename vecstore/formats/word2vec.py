@@ -114,7 +114,7 @@ class Word2vecSource:
         """
         width = 4 * self.dim
         buffer = np.empty(max(_BLOCK_BYTES, 2 * (width + KEY_LIMIT + 2)), np.uint8)
-        view = memoryview(buffer)
+        view = buffer.data
         held = len(self._head)
         view[:held] = self._head
         position = self._start  # of buffer[0] in the file
