@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.errors import StoreError, VecstoreError
-from vecstore.kernels.lookup import find_rows, insert_rows
+from vecstore.kernels.lookup import find_row, find_rows, insert_rows
+from vecstore.kernels.machine import view
 from vecstore.keys import KeyBatch, Keys, frozen
 from vecstore.threads import split
 
@@ -46,7 +47,8 @@ class KeyIndex(Sequence[str]):
         self._data = frozen(data)
         self._offsets = frozen(offsets)
         self._slots = frozen(slots)
-        self._seed = np.uint64(seed)
+        self._seed = seed
+        self._table = (view(self._slots), view(self._data), view(self._offsets))
 
     @classmethod
     def build(cls, keys: Keys) -> "KeyIndex":
@@ -85,25 +87,18 @@ class KeyIndex(Sequence[str]):
         rows[entries] = -1  # what code -1 reads
 
         def find(start: int, stop: int) -> None:
-            find_rows(
-                batch.data,
-                batch.starts,
-                batch.stops,
-                self._slots,
-                self._data,
-                self._offsets,
-                self._seed,
-                start,
-                stop,
-                rows,
-            )
+            find_rows(batch.data, batch.starts, batch.stops, *self._table, self._seed, start, stop, rows)
 
         split(find, entries, _GRAIN)
         return rows[:entries] if batch.codes is None else rows[batch.codes]
 
     def find_one(self, key: str | bytes) -> int:
         """Return the row of one key, -1 where out of vocabulary."""
-        return int(self.find_batch(KeyBatch.of_one(key))[0])
+        try:
+            data = key.encode() if isinstance(key, str) else bytes(key)
+        except UnicodeEncodeError:
+            return -1  # a lone surrogate has no UTF-8
+        return int(find_row((data, (len(data),)), *self._table, self._seed))
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -175,7 +170,7 @@ def fill_slots(
         The keys collide under every seed, which no keys do by accident.
     """
     for seed in _SEEDS:
-        repeats = _try_seed(data, offsets, slots, np.uint64(seed))
+        repeats = _try_seed(data, offsets, slots, seed)
         if repeats is not None:
             return seed, repeats
         slots[:] = 0
@@ -183,7 +178,7 @@ def fill_slots(
 
 
 def _try_seed(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64], slots: NDArray[np.uint64], seed: np.uint64
+    data: NDArray[np.uint8], offsets: NDArray[np.int64], slots: NDArray[np.uint64], seed: int
 ) -> NDArray[np.int64] | None:
     data, offsets = frozen(data), frozen(offsets)
     repeats = []

@@ -93,14 +93,6 @@ class KeyBatch:
         return _from_list(keys if isinstance(keys, list | tuple) else list(keys))
 
     @classmethod
-    def of_one(cls, key: str | bytes) -> "KeyBatch":
-        """Return a batch of one key; raise TypeError if it is neither str nor bytes."""
-        entry = _encode(key, 0)
-        if entry is None:
-            return cls(_NO_BYTES, _NOWHERE, _NOWHERE, frozen([-1], np.int64))
-        return cls(np.frombuffer(entry, np.uint8), _START, frozen([len(entry)], np.int64))
-
-    @classmethod
     def from_offsets(cls, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> "KeyBatch":
         """Return the batch whose key i is ``data[offsets[i]:offsets[i + 1]]``, Arrow's layout; a view."""
         data, offsets = frozen(data, np.uint8), frozen(offsets, np.int64)
@@ -127,7 +119,6 @@ class KeyBatch:
 
 _NO_BYTES = frozen([], np.uint8)
 _NOWHERE = frozen([], np.int64)
-_START = frozen([0], np.int64)
 
 
 def _from_list(keys: Sequence[Any]) -> KeyBatch:

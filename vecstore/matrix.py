@@ -137,7 +137,7 @@ def _normal(keys: list[str], moments: NDArray[np.float64], seed: int) -> NDArray
     # A key with a lone surrogate has no UTF-8, but its vector is its own all the same.
     batch = KeyBatch.of([key.encode("utf-8", "surrogatepass") if isinstance(key, str) else key for key in keys])
     hashes = np.empty(len(batch), np.uint64)
-    hash_keys(batch.data, batch.starts, batch.stops, np.uint64(seed), 0, len(batch), hashes)
+    hash_keys(batch.data, batch.starts, batch.stops, seed, 0, len(batch), hashes)
     vectors = np.empty((len(batch), moments.shape[1]), np.float32)
     draw_normal(frozen(hashes), frozen(moments[0]), frozen(moments[1]), 0, len(batch), vectors)
     return vectors

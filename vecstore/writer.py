@@ -55,7 +55,7 @@ class StoreWriter:
             raise VecstoreError(f"{self.folder}: expected at most {MAX_ROWS:,} keys")
         self._offsets.append(offsets[1:] - offsets[0] + self._keys.rows)
         self._keys.append(data[offsets[0] : offsets[-1]])
-        survey(vectors, self._sums, self._squares, self._counts)
+        survey(vectors, vectors.view(np.uint32), self._sums, self._squares, self._counts)
         self._vectors.append(vectors)
 
     def index(self) -> NDArray[np.int64]:

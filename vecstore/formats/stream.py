@@ -12,6 +12,7 @@ from vecstore.errors import FormatError
 
 __all__ = ["ByteStream"]
 
+_DAMAGE: Any = (EOFError, IsalError, igzip.BadGzipFile)
 _GZIP = b"\x1f\x8b"
 _DEFLATE_RATIO = 1032  # the most bytes that one byte of deflate can stand for (RFC 1951: 258 bytes in 2 bits)
 
@@ -82,7 +83,7 @@ class ByteStream:
         try:
             while filled < len(view) and (count := self._bytes.readinto(view[filled:])):
                 filled += count
-        except (EOFError, IsalError, igzip.BadGzipFile) as error:
+        except _DAMAGE as error:
             raise FormatError(
                 f"{self.path}: byte {self.done:,} of {self.size:,}: the gzip data is damaged or cut short "
                 f"({error}); download the file again"

@@ -119,6 +119,7 @@ class Word2vecSource:
         view[:held] = self._head
         position = self._start  # of buffer[0] in the file
         records, newlines, ended = 0, False, False
+        stopped = np.empty(2, np.int64)
         while records < self.expected:
             if not ended:
                 count = self._stream.fill(view[held:])
@@ -133,17 +134,20 @@ class Word2vecSource:
                 np.empty(room, np.int64),
                 records,
             )
-            n, end, status = cut_records(
+            n = cut_records(
                 buffer,
                 0,
                 held,
+                width,
                 room,
                 newlines,
                 block.data,
                 block.offsets,
-                block.vectors.view(np.uint8),
+                block.vectors.view(np.uint8).reshape(-1),
                 block.positions,
+                stopped,
             )
+            end, status = stopped.tolist()
             if status != MORE:
                 raise self._lost(status, records + n, position + end, bytes(buffer[end : end + 40]))
             if n:

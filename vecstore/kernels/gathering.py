@@ -7,7 +7,7 @@ The rows of a batch are scattered over a file of gigabytes, so every copy starts
 processor cannot foresee: while one row is copied, the first lines of a later one are asked for.
 """
 
-from vecstore.kernels import kernel
+from vecstore.kernels.machine import kernel
 from vecstore.kernels.memory import copy_row, prefetch
 
 __all__ = ["gather_rows"]
@@ -15,7 +15,7 @@ __all__ = ["gather_rows"]
 _AHEAD = 4
 
 
-@kernel
+@kernel("f32[:,:], i64[:], f64, i64, i64, f32[:,:]")
 def gather_rows(vectors, rows, oov, start, stop, out):
     """Copy `vectors[rows[i]]` to `out[i]` for start <= i < stop; rows outside `vectors` get `oov`."""
     for i in range(start, stop):

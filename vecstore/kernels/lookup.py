@@ -17,12 +17,11 @@ memory that the next one reads.
 """
 
 import numpy as np
-from numba import njit
 
-from vecstore.kernels import kernel
-from vecstore.kernels.memory import load32, load64, prefetch
+from vecstore.kernels.machine import inline, kernel
+from vecstore.kernels.memory import load32, load64, prefetch, stack_words
 
-__all__ = ["MAX_PROBE", "count_taken", "find_rows", "hash_keys", "insert_rows"]
+__all__ = ["MAX_PROBE", "count_taken", "find_row", "find_rows", "hash_keys", "insert_rows"]
 
 MAX_PROBE = 1024
 """Slots that a key may lie from its first slot; part of the store format."""
@@ -37,22 +36,22 @@ _LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 
 
-@njit(nogil=True)
+@inline
 def _rotate(word, bits):
     return (word << np.uint64(bits)) | (word >> np.uint64(64 - bits))
 
 
-@njit(nogil=True)
+@inline
 def _round(lane, word):
     return _rotate(lane + word * _P2, 31) * _P1
 
 
-@njit(nogil=True)
+@inline
 def _merge(value, lane):
     return (value ^ _round(np.uint64(0), lane)) * _P1 + _P4
 
 
-@njit(nogil=True)
+@inline
 def _xxh64(data, start, stop, seed):
     at = start
     if stop - start >= 32:
@@ -85,7 +84,7 @@ def _xxh64(data, start, stop, seed):
     return value ^ (value >> _32)
 
 
-@njit(nogil=True)
+@inline
 def _equal(a, start, b, other, length):
     at = 0
     while at + 8 <= length:
@@ -99,7 +98,7 @@ def _equal(a, start, b, other, length):
     return True
 
 
-@njit(nogil=True)
+@inline
 def _probe(slots, value, distance):
     """Return (row, distance) of the next slot with this hash's tag, or (-1, distance) at the end."""
     mask = np.uint64(slots.shape[0] - 1)
@@ -115,7 +114,7 @@ def _probe(slots, value, distance):
     return np.int64(-1), distance
 
 
-@njit(nogil=True)
+@inline
 def _is_key(data, start, stop, row, key_data, key_offsets):
     """Say whether row `row` of the table holds ``data[start:stop]``; a corrupt row or offset does not."""
     if row < 0 or row + 1 >= key_offsets.shape[0]:
@@ -127,46 +126,54 @@ def _is_key(data, start, stop, row, key_data, key_offsets):
     return _equal(data, start, key_data, low, stop - start)
 
 
-@kernel
+@kernel("u8[:], i64[:], i64[:], u64, i64, i64, u64[:]")
 def hash_keys(data, starts, stops, seed, start, stop, hashes):
     """Write the XXH64 of keys start <= i < stop to `hashes` (n,) uint64."""
     for i in range(start, stop):
         hashes[i] = _xxh64(data, starts[i], stops[i], seed)
 
 
-@kernel
+@kernel("u8[:], i64[:], i64[:], u64[:], u8[:], i64[:], u64, i64, i64, i64[:]")
 def find_rows(data, starts, stops, slots, key_data, key_offsets, seed, start, stop, rows):
     """Write the row of keys start <= i < stop to `rows` (n,) int64; -1 where the table has no such key."""
     mask = np.uint64(slots.shape[0] - 1)
-    values = np.empty(_BLOCK, np.uint64)
-    candidates = np.empty(_BLOCK, np.int64)
-    distances = np.empty(_BLOCK, np.int64)
+    words = stack_words()  # of each key in the block: hash, candidate row, distance
     for base in range(start, stop, _BLOCK):
         count = min(_BLOCK, stop - base)
         for k in range(count):
             value = _xxh64(data, starts[base + k], stops[base + k], seed)
-            values[k] = value
+            words[k] = np.int64(value)
             prefetch(slots, np.int64(value & mask))
         for k in range(count):
-            row, distance = _probe(slots, values[k], 0)
-            candidates[k] = row
-            distances[k] = distance
+            row, distance = _probe(slots, np.uint64(words[k]), 0)
+            words[_BLOCK + k] = row
+            words[2 * _BLOCK + k] = distance
             prefetch(key_offsets, max(row, 0))
         for k in range(count):
-            row = candidates[k]
+            row = words[_BLOCK + k]
             if 0 <= row < key_offsets.shape[0]:
                 prefetch(key_data, key_offsets[row])
         for k in range(count):
+            row = words[_BLOCK + k]
+            distance = words[2 * _BLOCK + k]
             low = starts[base + k]
             high = stops[base + k]
-            row = candidates[k]
-            distance = distances[k]
             while row != -1 and not _is_key(data, low, high, row, key_data, key_offsets):
-                row, distance = _probe(slots, values[k], distance + 1)
+                row, distance = _probe(slots, np.uint64(words[k]), distance + 1)
             rows[base + k] = row
 
 
-@kernel
+@kernel("u8[:], u64[:], u8[:], i64[:], u64 -> i64")
+def find_row(key, slots, key_data, key_offsets, seed):
+    """Return the row of one key, -1 where the table has no such key."""
+    value = _xxh64(key, 0, key.shape[0], seed)
+    row, distance = _probe(slots, value, 0)
+    while row != -1 and not _is_key(key, 0, key.shape[0], row, key_data, key_offsets):
+        row, distance = _probe(slots, value, distance + 1)
+    return row
+
+
+@kernel("u8[:], i64[:], u64, i64, i64, u64[:], i64[:] -> i64")
 def insert_rows(key_data, key_offsets, seed, start, stop, slots, earlier):
     """Put rows start <= i < stop into `slots`; return the number inserted, or -1 if a probe is too long.
 
@@ -174,21 +181,23 @@ def insert_rows(key_data, key_offsets, seed, start, stop, slots, earlier):
     """
     mask = np.uint64(slots.shape[0] - 1)
     limit = min(MAX_PROBE, slots.shape[0])
-    values = np.empty(_BLOCK, np.uint64)
+    words = stack_words()  # the hash of each key in the block
     inserted = 0
     for base in range(start, stop, _BLOCK):
         count = min(_BLOCK, stop - base)
         for k in range(count):
             row = base + k
-            values[k] = _xxh64(key_data, key_offsets[row], key_offsets[row + 1], seed)
-            prefetch(slots, np.int64(values[k] & mask))
+            value = _xxh64(key_data, key_offsets[row], key_offsets[row + 1], seed)
+            words[k] = np.int64(value)
+            prefetch(slots, np.int64(value & mask))
         for k in range(count):
             row = base + k
             low = key_offsets[row]
             high = key_offsets[row + 1]
-            found, distance = _probe(slots, values[k], 0)
+            value = np.uint64(words[k])
+            found, distance = _probe(slots, value, 0)
             while found != -1 and not _is_key(key_data, low, high, found, key_data, key_offsets):
-                found, distance = _probe(slots, values[k], distance + 1)
+                found, distance = _probe(slots, value, distance + 1)
             earlier[row - start] = found
             if found == -1:
                 if distance == limit:
@@ -200,7 +209,7 @@ def insert_rows(key_data, key_offsets, seed, start, stop, slots, earlier):
     return np.int64(inserted)
 
 
-@kernel
+@kernel("u64[:] -> i64")
 def count_taken(slots):
     """Return how many slots are not empty."""
     taken = 0

@@ -1,90 +1,135 @@
-"""Three machine operations that numba has no name for: a prefetch, an unaligned load, a `memcpy`.
+"""Machine operations that numba has no name for: a prefetch, unaligned loads, `memcpy`, words on the stack.
 
-None of them checks a bound. Indices count elements of C-contiguous arrays, except in `load64` and
-`load32`, which read little-endian words at any byte of a uint8 array.
+None of them checks a bound. Indices count elements along the first axis of C-contiguous arrays, except in
+`load64` and `load32`, which read little-endian words at any byte of a uint8 array.
 """
 
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from typing import Any
 
-__all__ = ["copy_bytes", "copy_row", "load32", "load64", "prefetch"]
+from vecstore.kernels.machine import Primitive
 
-_BYTES = ir.IntType(8).as_pointer()
+__all__ = ["STACK_WORDS", "copy_bytes", "copy_row", "load32", "load64", "prefetch", "stack_words"]
+
+STACK_WORDS = 1024
+"""How many int64 `stack_words` gives."""
 
 
-def _address(context, builder, array_type, array, index):
+def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     """Return the address of element `index` along the first axis of a C-contiguous array."""
+    from llvmlite import ir
+
     view = context.make_array(array_type)(context, builder, array)
     stride = builder.extract_value(view.strides, 0)
-    start = builder.bitcast(view.data, _BYTES)
-    return builder.gep(start, [builder.mul(index, stride)])
+    return builder.gep(builder.bitcast(view.data, ir.IntType(8).as_pointer()), [builder.mul(index, stride)])
 
 
-@intrinsic
-def prefetch(typing_context, array, index):
-    """Ask for the cache line of `array[index]`; never faults, whatever the index."""
+@Primitive
+def prefetch() -> Any:
+    """``prefetch(array, index)``: ask for the cache line of `array[index]`; never faults, whatever the index."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
 
-    def generate(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1])
-        i32 = ir.IntType(32)
-        declared = ir.FunctionType(ir.VoidType(), [_BYTES, i32, i32, i32])
-        function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0i8")
-        # read (0), keep in every level of cache (3), data (1)
-        builder.call(function, [address, i32(0), i32(3), i32(1)])
-        return context.get_dummy_value()
+    @intrinsic
+    def prefetch(typing_context, array, index):
+        def generate(context, builder, signature, args):
+            address = _address(context, builder, signature.args[0], args[0], args[1])
+            i32 = ir.IntType(32)
+            declared = ir.FunctionType(ir.VoidType(), [address.type, i32, i32, i32])
+            function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0i8")
+            # read (0), keep in every level of cache (3), data (1)
+            builder.call(function, [address, i32(0), i32(3), i32(1)])
+            return context.get_dummy_value()
 
-    return types.void(array, types.int64), generate
+        return types.void(array, types.int64), generate
 
-
-def _load(word, array):
-    def generate(context, builder, signature, args):
-        address = _address(context, builder, signature.args[0], args[0], args[1])
-        width = ir.IntType(word.bitwidth)
-        return builder.load(builder.bitcast(address, width.as_pointer()), align=1)
-
-    return word(array, types.int64), generate
-
-
-@intrinsic
-def load64(typing_context, data, at):
-    """Return ``data[at:at + 8]`` of a uint8 array as uint64."""
-    return _load(types.uint64, data)
+    return prefetch
 
 
-@intrinsic
-def load32(typing_context, data, at):
-    """Return ``data[at:at + 4]`` of a uint8 array as uint32."""
-    return _load(types.uint32, data)
+def _load(bits: int) -> Any:
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def load(typing_context, data, at):
+        def generate(context, builder, signature, args):
+            address = _address(context, builder, signature.args[0], args[0], args[1])
+            return builder.load(builder.bitcast(address, ir.IntType(bits).as_pointer()), align=1)
+
+        return getattr(types, f"uint{bits}")(data, types.int64), generate
+
+    return load
 
 
-def _memcpy(builder, target, source, count):
-    cgutils.raw_memcpy(builder, target, source, count, 1)
+@Primitive
+def load64() -> Any:
+    """``load64(data, at)``: return ``data[at:at + 8]`` of a uint8 array as uint64."""
+    return _load(64)
 
 
-@intrinsic
-def copy_bytes(typing_context, target, target_at, source, source_at, count):
-    """Copy `count` bytes between uint8 arrays that do not overlap."""
-
-    def generate(context, builder, signature, args):
-        to = _address(context, builder, signature.args[0], args[0], args[1])
-        start = _address(context, builder, signature.args[2], args[2], args[3])
-        _memcpy(builder, to, start, args[4])
-        return context.get_dummy_value()
-
-    return types.void(target, types.int64, source, types.int64, types.int64), generate
+@Primitive
+def load32() -> Any:
+    """``load32(data, at)``: return ``data[at:at + 4]`` of a uint8 array as uint32."""
+    return _load(32)
 
 
-@intrinsic
-def copy_row(typing_context, target, target_row, source, source_row):
-    """Copy one row between matrices of the same dtype and width that do not overlap."""
+@Primitive
+def copy_bytes() -> Any:
+    """``copy_bytes(target, target_at, source, source_at, count)``: copy between uint8 arrays that do not overlap."""
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
 
-    def generate(context, builder, signature, args):
-        to = _address(context, builder, signature.args[0], args[0], args[1])
-        start = _address(context, builder, signature.args[2], args[2], args[3])
-        view = context.make_array(signature.args[2])(context, builder, args[2])
-        _memcpy(builder, to, start, builder.extract_value(view.strides, 0))
-        return context.get_dummy_value()
+    @intrinsic
+    def copy_bytes(typing_context, target, target_at, source, source_at, count):
+        def generate(context, builder, signature, args):
+            to = _address(context, builder, signature.args[0], args[0], args[1])
+            start = _address(context, builder, signature.args[2], args[2], args[3])
+            cgutils.raw_memcpy(builder, to, start, args[4], 1)
+            return context.get_dummy_value()
 
-    return types.void(target, types.int64, source, types.int64), generate
+        return types.void(target, types.int64, source, types.int64, types.int64), generate
+
+    return copy_bytes
+
+
+@Primitive
+def copy_row() -> Any:
+    """``copy_row(target, target_row, source, source_row)``: copy a row between matrices of one dtype and width."""
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def copy_row(typing_context, target, target_row, source, source_row):
+        def generate(context, builder, signature, args):
+            to = _address(context, builder, signature.args[0], args[0], args[1])
+            start = _address(context, builder, signature.args[2], args[2], args[3])
+            view = context.make_array(signature.args[2])(context, builder, args[2])
+            cgutils.raw_memcpy(builder, to, start, builder.extract_value(view.strides, 0), 1)
+            return context.get_dummy_value()
+
+        return types.void(target, types.int64, source, types.int64), generate
+
+    return copy_row
+
+
+@Primitive
+def stack_words() -> Any:
+    """``stack_words()``: return a pointer to `STACK_WORDS` int64, the same ones at each call within a function."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def stack_words(typing_context):
+        def generate(context, builder, signature, args):
+            words = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), STACK_WORDS))
+            return builder.bitcast(words, ir.IntType(64).as_pointer())
+
+        return types.CPointer(types.int64)(), generate
+
+    return stack_words

@@ -1,12 +1,12 @@
 """Cutting the records of a word2vec binary out of a block of bytes, and surveying their vectors.
 
-Checked by the caller of `cut_records`: `positions` has room for `limit` records, `offsets` for one more,
-`vectors` (limit, width) for their bytes, `data` for all bytes of the block.
+Checked by the caller of `cut_records`: ``start <= stop <= len(block)``; `positions` has room for `limit` records,
+`offsets` for one more, `vectors` for their bytes, `data` for all bytes of the block.
 """
 
 import numpy as np
 
-from vecstore.kernels import kernel
+from vecstore.kernels.machine import kernel
 from vecstore.kernels.memory import copy_bytes
 
 __all__ = ["KEY_LIMIT", "LONG_KEY", "MORE", "NO_NEWLINE", "SPLIT_KEY", "cut_records", "survey"]
@@ -22,52 +22,59 @@ _INFINITY = np.uint32(0x7F800000)
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
-@kernel
-def cut_records(block, start, stop, limit, newlines, data, offsets, vectors, positions):
-    """Cut at most `limit` whole records out of ``block[start:stop]``; return (records, end, status).
+@kernel("u8[:], i64, i64, i64, i64, i64, u8[:], i64[:], u8[:], i64[:], i64[:] -> i64")
+def cut_records(block, start, stop, width, limit, newlines, data, offsets, vectors, positions, end):
+    """Cut at most `limit` whole records out of ``block[start:stop]``; return how many.
 
-    A record is newlines, key, space, ``vectors.shape[1]`` bytes. `newlines` says whether one must come first.
+    A record is newlines, key, space, `width` bytes. `newlines` says whether one must come first. ``end[0]`` becomes
+    the place where the first record begins that was not cut, ``end[1]`` why it was not.
     """
-    width = vectors.shape[1]
-    flat = vectors.reshape(-1)
     at = start
     used = 0
+    records = 0
+    status = MORE
     offsets[0] = 0
-    for i in range(limit):
+    while records < limit:
         begin = at
         while begin < stop and block[begin] == _NEWLINE:
             begin += 1
         if begin == stop:
-            return i, at, MORE
+            break
         if newlines and begin == at:
-            return i, at, NO_NEWLINE
-        end = begin
+            status = NO_NEWLINE
+            break
+        space = begin
         last = min(stop, begin + KEY_LIMIT + 1)
-        while end < last and block[end] != _SPACE:
-            if block[end] == _NEWLINE:
-                return i, at, SPLIT_KEY
-            end += 1
-        if end - begin > KEY_LIMIT:
-            return i, at, LONG_KEY
-        if end + 1 + width > stop:
-            return i, at, MORE
-        copy_bytes(data, used, block, begin, end - begin)
-        used += end - begin
-        copy_bytes(flat, i * width, block, end + 1, width)
-        offsets[i + 1] = used
-        positions[i] = begin
-        at = end + 1 + width
-    return limit, at, MORE
+        while space < last and block[space] != _SPACE and block[space] != _NEWLINE:
+            space += 1
+        if space - begin > KEY_LIMIT:
+            status = LONG_KEY
+            break
+        if space < last and block[space] == _NEWLINE:
+            status = SPLIT_KEY
+            break
+        if space + 1 + width > stop:
+            break
+        copy_bytes(data, used, block, begin, space - begin)
+        copy_bytes(vectors, records * width, block, space + 1, width)
+        used += space - begin
+        positions[records] = begin
+        records += 1
+        offsets[records] = used
+        at = space + 1 + width
+    end[0] = at
+    end[1] = status
+    return records
 
 
-@kernel
-def survey(vectors, sums, squares, counts):
+@kernel("f32[:,:], u32[:,:], f64[:], f64[:], i64[:]")
+def survey(vectors, bits, sums, squares, counts):
     """Add up the components of the finite rows of `vectors` (n, d), and count the other kinds of row.
 
-    `sums` and `squares` (d,) float64 grow by each component and its square; `counts` (4,) int64 by the rows
-    that are finite, hold a NaN, hold an infinity but no NaN, and are all zero (these are finite too).
+    `bits` are the same numbers as uint32. `sums` and `squares` (d,) float64 grow by each component and its square;
+    `counts` (4,) int64 by the rows that are finite, hold a NaN, hold an infinity but no NaN, and are all zero
+    (these are finite too).
     """
-    bits = vectors.view(np.uint32)
     for i in range(vectors.shape[0]):
         largest = np.uint32(0)
         for j in range(vectors.shape[1]):

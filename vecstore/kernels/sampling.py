@@ -6,9 +6,8 @@ Checked by the caller: `hashes` is (n,) uint64, `mean` and `deviation` (d,) floa
 import math
 
 import numpy as np
-from numba import njit
 
-from vecstore.kernels import kernel
+from vecstore.kernels.machine import inline, kernel
 
 __all__ = ["draw_normal"]
 
@@ -16,7 +15,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _UNIT = 2.0**-53
 
 
-@njit(nogil=True)
+@inline
 def _uniform(state):
     """Return the SplitMix64 output for `state` as a float in (0, 1] (Steele, Lea and Flood, OOPSLA 2014)."""
     z = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -25,7 +24,7 @@ def _uniform(state):
     return (np.float64(z >> np.uint64(11)) + 1.0) * _UNIT
 
 
-@kernel
+@kernel("u64[:], f64[:], f64[:], i64, i64, f32[:,:]")
 def draw_normal(hashes, mean, deviation, start, stop, out):
     """Fill rows start <= i < stop of `out` from the stream that ``hashes[i]`` seeds (Box and Muller, 1958)."""
     d = mean.shape[0]
