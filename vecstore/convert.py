@@ -6,6 +6,7 @@ holds and the store must not (keys that are no UTF-8, keys that stand twice) is 
 
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.arrays import map_array
-from vecstore.errors import FormatError
+from vecstore.errors import FormatError, FormatWarning
 from vecstore.formats.detect import Format, open_source
 from vecstore.formats.source import Block, CountMismatch, VectorSource
 from vecstore.keys import is_utf8
@@ -167,6 +168,8 @@ def convert(
             dropped = {"duplicates": len(repeats), "undecodable": blocks.undecodable}
             metadata = writer.finish(f"vecstore {__version__}", reader.description, dropped)
         staged.publish()
+    for departure in reader.departures:
+        warnings.warn(departure, FormatWarning, stacklevel=2)
     return ConversionReport(
         path=folder,
         rows=metadata.rows,

@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -71,6 +72,8 @@ class StagedFolder:
                 raise
             raise TargetError(f"{self.target}: cannot write beside it: {error}") from None
         self._lock = _try_lock(self.path)
+        if self._lock is None and sys.platform != "win32":
+            raise self._taken()  # by a run that took our folder, not yet locked, for debris
         return self
 
     def __exit__(
@@ -113,17 +116,22 @@ class StagedFolder:
 
     def _clear_debris(self) -> None:
         """Remove what killed runs left; refuse to go on beside a living one."""
-        for debris in self.target.parent.glob(f".{_escape(self.target.name)}.*{_SUFFIX}"):
-            if debris.is_symlink() or not debris.is_dir():
+        # The random part has no dot, so that the debris of "glove" is not taken for that of "glove.vecstore".
+        ours = re.compile(re.escape(f".{self.target.name}.") + r"[^.]+" + re.escape(_SUFFIX))
+        for debris in self.target.parent.iterdir():
+            if not ours.fullmatch(debris.name) or debris.is_symlink() or not debris.is_dir():
                 continue
             lock = _try_lock(debris)
             if lock is None and sys.platform != "win32":
-                raise TargetError(f"{self.target}: is being written by another process (in {debris.name})")
+                raise self._taken()
             # On Windows, files that a living process holds open cannot be removed, and stop this here.
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(debris)
             if lock is not None:
                 os.close(lock)
+
+    def _taken(self) -> TargetError:
+        return TargetError(f"{self.target}: is being written by another process")
 
     def _exchange(self) -> Path:
         """Put the new folder under the target's name; return where the old one is now."""
@@ -167,10 +175,6 @@ def staged_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
         os.unlink(name)
         raise
     sync_folder(target.parent)
-
-
-def _escape(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 def _umask() -> int:

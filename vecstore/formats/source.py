@@ -61,6 +61,10 @@ class VectorSource(Protocol):
     def done(self) -> int:
         """Bytes of the source that were read, out of ``description.size``."""
 
+    @property
+    def departures(self) -> list[str]:
+        """Where the source was found to break its format in ways that the caller chose to accept."""
+
     def blocks(self) -> Iterator[Block]:
         """Read the records; raises FormatError where the file breaks its grammar."""
 

@@ -10,14 +10,13 @@ that lost its step is betrayed by a key that is too long, a key with a newline, 
 """
 
 import re
-import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vecstore.errors import FormatError, FormatWarning
+from vecstore.errors import FormatError
 from vecstore.formats.source import Block, CountMismatch
 from vecstore.formats.stream import ByteStream
 from vecstore.kernels.records import KEY_LIMIT, LONG_KEY, MORE, NO_NEWLINE, cut_records
@@ -32,7 +31,7 @@ DIM_LIMIT = 1 << 20
 _HEADER_LIMIT = 64
 _BLOCK_BYTES = 1 << 22
 _HEADER = re.compile(rb"([0-9]{1,19}) +([0-9]{1,19}) *\r?\n")
-_NUMBERS = re.compile(rb"[0-9eE+\-. \t\r\nnaif]+")
+_NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf)", re.IGNORECASE)
 
 
 class Word2vecSource:
@@ -55,6 +54,7 @@ class Word2vecSource:
     def __init__(self, stream: ByteStream, *, count_mismatch: CountMismatch = "error") -> None:
         self._stream = stream
         self._lenient = count_mismatch == "warn"
+        self.departures: list[str] = []
         head = bytearray(_HEADER_LIMIT)
         del head[stream.fill(memoryview(head)) :]
         match = _HEADER.match(head)
@@ -82,11 +82,10 @@ class Word2vecSource:
                 f"{found} announces {self.expected:,} records of {self.dim:,} numbers, at least {least:,} bytes: "
                 f"found {self._stream.most:,} at most; the file is cut short, or is not a word2vec binary"
             )
-        vector = self._head.lstrip(b"\n").partition(b" ")[2][: 4 * self.dim]
-        if len(vector) >= 8 and _NUMBERS.fullmatch(vector):
+        if _is_text(self._head):
             raise FormatError(
-                f"{self._stream.path}: byte {self._start}: expected binary numbers, found text "
-                f"({vector[:24].decode('ascii', 'replace')!r}); this is word2vec text, not binary"
+                f"{self._stream.path}: byte {self._start}: expected binary numbers after the first key, "
+                f"found {self._head[:40]!r}; this is word2vec text, not binary"
             )
 
     @property
@@ -196,20 +195,28 @@ class Word2vecSource:
             )
         if key:
             raise FormatError(f"{where}: expected a key and a space, found {key!r:.80}; the file is cut short")
-        self._count_differs(f"{where}: expected {self.expected:,} records, found the end after {records:,}")
+        self._differs(f"{where}: expected {self.expected:,} records, found the end after {records:,}")
 
     def _check_after(self, rest: bytes, position: int) -> None:
         """Judge what follows the announced number of records."""
         if rest.strip(b"\n"):
-            self._count_differs(
+            self._differs(
                 f"{self._stream.path}: byte {position:,}: expected the end after {self.expected:,} records, "
                 f"found {rest[:40]!r}..."
             )
 
-    def _count_differs(self, message: str) -> None:
+    def _differs(self, message: str) -> None:
         if not self._lenient:
             raise FormatError(f"{message}; to keep what the header promises: count_mismatch='warn'")
-        warnings.warn(message, FormatWarning, stacklevel=2)
+        self.departures.append(message)
+
+
+def _is_text(head: bytes) -> bool:
+    """Say whether the first record, of which `head` is the start, is a line of text."""
+    line, newline, _ = head.lstrip(b"\n").partition(b"\n")
+    fields = line.removesuffix(b"\r").split(b" ")[1 : None if newline else -1]  # the last may be cut off
+    numbers = [field for field in fields if field]
+    return bool(numbers) and all(_NUMBER.fullmatch(number) for number in numbers)
 
 
 def write_word2vec(path: Path, keys: Iterable[str], vectors: ArrayLike, *, newlines: bool = False) -> None:

@@ -202,9 +202,7 @@ def insert_rows(key_data, key_offsets, seed, start, stop, slots, earlier):
             if found == -1:
                 if distance == limit:
                     return np.int64(-1)
-                slots[np.int64((values[k] + np.uint64(distance)) & mask)] = ((values[k] >> _32) << _32) | np.uint64(
-                    row + 1
-                )
+                slots[np.int64((value + np.uint64(distance)) & mask)] = (value >> _32 << _32) | np.uint64(row + 1)
                 inserted += 1
     return np.int64(inserted)
 

@@ -25,6 +25,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
+from importlib import import_module
 from operator import index
 from pathlib import Path
 from types import FunctionType
@@ -217,8 +218,8 @@ def _engine() -> Any:
 
 def _compile(name: str, kernel: Kernel) -> bytes:
     """Compile a kernel with numba into an object file that calls nothing but the C library."""
-    from numba import carray, cfunc, types
-
+    numba: Any = import_module("numba")
+    types = numba.types
     scalars = {"u8": types.uint8, "u32": types.uint32, "u64": types.uint64, "i64": types.int64}
     scalars |= {"f32": types.float32, "f64": types.float64}
     result = scalars[kernel.result] if kernel.result else types.void
@@ -229,10 +230,10 @@ def _compile(name: str, kernel: Kernel) -> bytes:
         words += [types.CPointer(scalars[parameter.kind]) if lengths else scalars[parameter.kind]]
         words += [types.int64] * parameter.ndim
         args.append(f"carray(p{i}, ({', '.join(lengths)},))" if lengths else f"p{i}")
-    namespace: dict[str, Any] = {"body": _jitted(kernel.function), "carray": carray}
+    namespace: dict[str, Any] = {"body": _jitted(kernel.function), "carray": numba.carray}
     exec(f"def entry({', '.join(names)}):\n    return body({', '.join(args)})", namespace)
 
-    compiled = cfunc(result(*words), nopython=True, error_model="numpy")(namespace["entry"])
+    compiled = numba.cfunc(result(*words), nopython=True, error_model="numpy")(namespace["entry"])
     text = compiled.inspect_llvm().replace(compiled.native_name, name)
     module = llvm.parse_assembly(text)
     module.verify()
@@ -256,8 +257,7 @@ def _optimize(module: Any, name: str) -> None:
 
 def _jitted(function: FunctionType) -> Any:
     """Return numba's version of a function, and of all that it calls."""
-    from numba import njit
-
+    numba: Any = import_module("numba")
     namespace = dict(function.__globals__)
     for called in function.__code__.co_names:
         value: Any = namespace.get(called)
@@ -266,4 +266,4 @@ def _jitted(function: FunctionType) -> Any:
         elif getattr(value, "inlined", False):
             namespace[called] = _jitted(value)
     copy = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__)
-    return njit(nogil=True, error_model="numpy")(copy)
+    return numba.njit(nogil=True, error_model="numpy")(copy)

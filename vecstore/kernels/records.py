@@ -12,7 +12,7 @@ from vecstore.kernels.memory import copy_bytes
 __all__ = ["KEY_LIMIT", "LONG_KEY", "MORE", "NO_NEWLINE", "SPLIT_KEY", "cut_records", "survey"]
 
 KEY_LIMIT = 4096
-"""Bytes of a key; more than any real one, so a longer one means that the file is something else."""
+"""Bytes of a key and the newlines before it; more than any real one has, so more means something else."""
 
 MORE, LONG_KEY, SPLIT_KEY, NO_NEWLINE = 0, 1, 2, 3
 """Why `cut_records` stopped: the block ended; no space in sight; a newline in a key; none before a key."""
@@ -36,7 +36,8 @@ def cut_records(block, start, stop, width, limit, newlines, data, offsets, vecto
     offsets[0] = 0
     while records < limit:
         begin = at
-        while begin < stop and block[begin] == _NEWLINE:
+        last = min(stop, at + KEY_LIMIT + 2)
+        while begin < last and block[begin] == _NEWLINE:
             begin += 1
         if begin == stop:
             break
@@ -44,10 +45,9 @@ def cut_records(block, start, stop, width, limit, newlines, data, offsets, vecto
             status = NO_NEWLINE
             break
         space = begin
-        last = min(stop, begin + KEY_LIMIT + 1)
         while space < last and block[space] != _SPACE and block[space] != _NEWLINE:
             space += 1
-        if space - begin > KEY_LIMIT:
+        if space - begin > KEY_LIMIT or space - at > KEY_LIMIT + 1:
             status = LONG_KEY
             break
         if space < last and block[space] == _NEWLINE:
