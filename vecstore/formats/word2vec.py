@@ -159,7 +159,7 @@ class Word2vecSource:
                     records,
                 )
             if not records and n:
-                newlines = end < held and buffer[end] == ord("\n")
+                newlines = bool(end < held and buffer[end] == ord("\n"))
             records += n
             position += end
             held -= end
