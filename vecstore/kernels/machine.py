@@ -42,8 +42,9 @@ _DTYPES = {
     name: np.dtype(kind)
     for name, kind in {"u8": "u1", "u32": "u4", "u64": "u8", "i64": "i8", "f32": "f4", "f64": "f8"}.items()
 }
-_CALLABLE = {"memcpy", "memmove", "memset", "log", "sin", "cos", "sincos"}  # what machine code may call
+_CALLABLE = {"memcpy", "memmove", "memset", "sqrt", "log", "sin", "cos", "sincos"}  # what kept machine code may call
 _loading = threading.Lock()
+_kept: list[Any] = []  # numba functions that are called at their address
 
 
 class View(NamedTuple):
@@ -116,7 +117,6 @@ class Kernel:
         with _loading:
             if self._call is None:
                 name = f"{self.function.__module__.rpartition('.')[2]}_{self.function.__name__}"
-                code = _find_or_compile(name, self)
                 result = _CTYPES[self.result] if self.result else None
                 words: list[Any] = []
                 for parameter in self.parameters:
@@ -124,9 +124,7 @@ class Kernel:
                         words += [ctypes.c_void_p] + [ctypes.c_int64] * parameter.ndim
                     else:
                         words.append(_CTYPES[parameter.kind])
-                _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
-                _engine().finalize_object()
-                self._call = ctypes.CFUNCTYPE(result, *words)(_engine().get_function_address(name))
+                self._call = ctypes.CFUNCTYPE(result, *words)(_find_or_compile(name, self))
         return self._call
 
 
@@ -144,8 +142,8 @@ class _Parameter(NamedTuple):
         return f"{self.dtype} of {self.ndim} dimensions in C order"
 
 
-def _find_or_compile(name: str, kernel: Kernel) -> bytes:
-    """Return a kernel's machine code, from disk if it is there."""
+def _find_or_compile(name: str, kernel: Kernel) -> int:
+    """Return the address of a kernel's machine code, from disk if it is there."""
     file_name = f"{name}-{_fingerprint()}.o"
     for folder in _cache_folders():
         try:
@@ -153,15 +151,25 @@ def _find_or_compile(name: str, kernel: Kernel) -> bytes:
         except OSError:
             continue
         if data[:32] == hashlib.blake2b(data[32:], digest_size=32).digest():
-            return data[32:]
-    code = _compile(name, kernel)
+            return _place(name, data[32:])
+    compiled, code = _compile(name, kernel)
+    if code is None:
+        _kept.append(compiled)
+        return int(compiled.address)
     for folder in _cache_folders():
         try:
             _write(folder / file_name, hashlib.blake2b(code, digest_size=32).digest() + code)
             break
         except OSError:
             continue
-    return code
+    return _place(name, code)
+
+
+def _place(name: str, code: bytes) -> int:
+    """Put machine code into memory; return where its function lies."""
+    _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
+    _engine().finalize_object()
+    return int(_engine().get_function_address(name))
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -216,8 +224,12 @@ def _engine() -> Any:
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
 
 
-def _compile(name: str, kernel: Kernel) -> bytes:
-    """Compile a kernel with numba into an object file that calls nothing but the C library."""
+def _compile(name: str, kernel: Kernel) -> tuple[Any, bytes | None]:
+    """Compile a kernel; return numba's function, and an object file that calls nothing but the C library.
+
+    A version of numba whose code calls something else leaves no object file: this process then calls numba's
+    function, and the next one compiles again.
+    """
     numba: Any = import_module("numba")
     types = numba.types
     scalars = {"u8": types.uint8, "u32": types.uint32, "u64": types.uint64, "i64": types.int64}
@@ -240,8 +252,7 @@ def _compile(name: str, kernel: Kernel) -> bytes:
     _optimize(module, name)
     called = {function.name for function in module.functions if function.is_declaration}
     called = {symbol for symbol in called if not symbol.startswith("llvm.")}
-    assert called <= _CALLABLE, f"{name} calls {called - _CALLABLE}"
-    return bytes(_target_machine().emit_object(module))
+    return compiled, bytes(_target_machine().emit_object(module)) if called <= _CALLABLE else None
 
 
 def _optimize(module: Any, name: str) -> None:
@@ -255,6 +266,7 @@ def _optimize(module: Any, name: str) -> None:
     builder.getModulePassManager().run(module, builder)
 
 
+@cache
 def _jitted(function: FunctionType) -> Any:
     """Return numba's version of a function, and of all that it calls."""
     numba: Any = import_module("numba")
@@ -267,3 +279,13 @@ def _jitted(function: FunctionType) -> Any:
             namespace[called] = _jitted(value)
     copy = FunctionType(function.__code__, namespace, function.__name__, function.__defaults__)
     return numba.njit(nogil=True, error_model="numpy")(copy)
+
+
+def _forget_lock() -> None:
+    """In a forked child: no thread of the parent will ever release the lock it may have held."""
+    global _loading
+    _loading = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)
