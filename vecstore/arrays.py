@@ -5,14 +5,16 @@ numpy.lib.format.html). Its header is padded so that it has the same length what
 lets a stream of unknown length write the header again when it ends.
 """
 
+import ast
 import io
 import math
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from isal import isal_zlib
@@ -47,7 +49,11 @@ class ArrayWriter:
         self._header = self._render(expected)
         self._crc = isal_zlib.crc32(self._header)
         self._file = path.open("xb", buffering=0)
-        _write(self._file, self._header)
+        try:
+            self._write(self._header)
+        except BaseException:
+            self._file.close()
+            raise
 
     def _render(self, rows: int) -> bytes:
         stream = io.BytesIO()
@@ -66,9 +72,17 @@ class ArrayWriter:
         assert rows.flags.c_contiguous
         if rows.size:
             data = rows.data.cast("B")
-            _write(self._file, data)
+            self._write(data)
             self._crc = isal_zlib.crc32(data, self._crc)
         self.rows += len(rows)
+
+    def _write(self, data: bytes | memoryview) -> None:
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
 
     def finish(self) -> str:
         """Give the file its true shape, sync it to disk and return its checksum."""
@@ -76,7 +90,7 @@ class ArrayWriter:
         assert len(header) == len(self._header)
         if header != self._header:
             self._file.seek(0)
-            _write(self._file, header)
+            self._write(header)
         os.fsync(self._file.fileno())
         self._file.close()
         return f"{self._crc:08x}" if header == self._header else checksum(self.path)
@@ -90,12 +104,6 @@ class ArrayWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _write(file: io.FileIO, data: bytes | memoryview) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[file.write(rest) :]
 
 
 def map_array(path: Path) -> NDArray[Any]:
@@ -113,17 +121,8 @@ def map_array(path: Path) -> NDArray[Any]:
     """
     try:
         with path.open("rb") as file:
-            try:
-                version = np.lib.format.read_magic(file)
-                if version != (1, 0):
-                    raise ValueError(f"npy version {version}, expected (1, 0)")
-                shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-            except (ValueError, SyntaxError, TypeError, RecursionError) as error:
-                raise StoreError(f"{path}: expected a .npy array of version 1.0: {error}") from None
-            if fortran_order or dtype.hasobject or min(shape, default=0) < 0:
-                raise StoreError(f"{path}: expected a C-ordered array of numbers, found {dtype} of shape {shape}")
-            start = file.tell()
-            count = math.prod(shape)
+            dtype, shape = _read_header(path, file)
+            start, count = file.tell(), math.prod(shape)
             size = os.fstat(file.fileno()).st_size
             if size != start + count * dtype.itemsize:
                 raise StoreError(
@@ -131,9 +130,34 @@ def map_array(path: Path) -> NDArray[Any]:
                     f"found {size:,}; the file was cut or grown: convert the source again"
                 )
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
         raise StoreError(f"{path.parent}: {path.name} is missing; convert the source again") from None
     return np.frombuffer(data, dtype, count, start).reshape(shape)
+
+
+def _read_header(path: Path, file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    """Read the header of a `.npy` file; stricter than NumPy, which reads what other programs once wrote."""
+    magic = file.read(10)
+    text = file.read(int.from_bytes(magic[8:], "little")) if magic[:8] == b"\x93NUMPY\x01\x00" else b""
+    try:
+        header = ast.literal_eval(text.decode("latin-1").strip())
+        descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
+        sound = (
+            header.keys() == {"descr", "fortran_order", "shape"}
+            and fortran_order is False
+            and isinstance(descr, str)
+            and re.fullmatch(r"<[iuf][248]|\|[iu]1", descr)
+            and isinstance(shape, tuple)
+            and all(type(length) is int and 0 <= length < 2**63 for length in shape)
+        )
+    except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
+        sound = False
+    if not sound:
+        raise StoreError(
+            f"{path}: expected a .npy array of numbers, version 1.0, C order, little endian, "
+            f"found {magic + text!r:.120}"
+        )
+    return np.dtype(descr), shape
 
 
 def checksum(path: Path, progress: Callable[[int], None] | None = None) -> str:

@@ -192,6 +192,10 @@ def main() -> None:
     warnings.showwarning = lambda message, *_: print(f"vecstore: warning: {message}", file=sys.stderr)
     try:
         app()
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer has caught the KeyboardInterrupt
+            print("vecstore: interrupted", file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("vecstore: interrupted", file=sys.stderr)
         sys.exit(_INTERRUPTED)

@@ -222,7 +222,8 @@ class _Blocks:
                     raise FormatError(
                         f"{self._reader.description.name}: record {block.first + i + 1:,}, "
                         f"byte {block.positions[i]:,}: expected a key in UTF-8, found {key!r:.80} ({error.reason}); "
-                        "to accept it: encoding_errors='replace', 'ignore' or 'skip'"
+                        "to accept it: encoding_errors='replace', 'ignore' or 'skip', unless an earlier key "
+                        "holds a space, which puts a word2vec binary out of step"
                     ) from None
                 if self._errors == "skip":
                     self.undecodable += 1

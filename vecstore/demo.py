@@ -82,6 +82,8 @@ def run(source: Path | None = None, *, progress: ProgressCallback | None = None)
     """
     import platformdirs
 
+    if source is not None:
+        source.stat()  # a missing file is an error before anything is made
     console = Console(highlight=False, soft_wrap=True)
     cache = platformdirs.user_cache_path("vecstore") / "demo"
     cache.mkdir(parents=True, exist_ok=True)

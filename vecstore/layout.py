@@ -191,6 +191,8 @@ def read_metadata(path: Path) -> Metadata:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such store") from None
         raise StoreError(f"{path}: not a store: it holds no {METADATA}") from None
+    except IsADirectoryError:
+        raise StoreError(f"{path}: not a store: its {METADATA} is a folder") from None
     except NotADirectoryError:
         raise StoreError(f"{path}: not a store but a file; make one with: vecstore convert {path} STORE") from None
     if len(data) > _METADATA_LIMIT:
@@ -202,7 +204,7 @@ def read_metadata(path: Path) -> Metadata:
     if not isinstance(fields, dict) or fields.get("format") != "vecstore":
         raise StoreError(f'{file}: not a store: expected "format": "vecstore"')
     version = fields.get("version")
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise StoreError(f"{file}: expected a format version, found {version!r}")
     if version > VERSION:
         raise StoreError(

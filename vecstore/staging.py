@@ -158,11 +158,15 @@ def staged_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     TargetError
         The target exists and may not be replaced, or its folder is missing or cannot be written to.
     """
-    if target.exists() and not overwrite:
-        raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
     try:
+        if target.is_dir():
+            raise TargetError(f"{target}: expected a file to write, found a folder")
+        if target.exists() and not overwrite:
+            raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
         handle, name = tempfile.mkstemp(_SUFFIX, f".{target.name}.", target.parent)
     except OSError as error:
+        if isinstance(error, TargetError):
+            raise
         raise TargetError(f"{target}: cannot be written: {error.strerror}") from None
     try:
         with open(handle, "wb", buffering=_BUFFER_BYTES) as file:

@@ -86,7 +86,7 @@ def _check_bytes(folder: Path, metadata: Metadata, progress: ProgressCallback) -
         try:
             size = (folder / name).stat().st_size
             found = checksum(folder / name, read)
-        except FileNotFoundError:
+        except (FileNotFoundError, IsADirectoryError):
             yield Problem(name, "is missing")
             continue
         if size != expected["size"]:

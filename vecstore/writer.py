@@ -4,6 +4,7 @@ Vectors, keys and offsets go to their files as they come. The index is built in 
 are there, moments and metadata come last.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,14 @@ class StoreWriter:
     def __init__(self, folder: Path, dim: int, *, expected: int = 0) -> None:
         self.folder = folder
         self.dim = dim
-        self._vectors = ArrayWriter(folder / "vectors.npy", np.float32, (dim,), expected=expected)
-        self._keys = ArrayWriter(folder / "keys.npy", np.uint8)
-        self._offsets = ArrayWriter(folder / "offsets.npy", np.int64, expected=expected + 1)
-        self._offsets.append(np.zeros(1, np.int64))
+        with ExitStack() as files:
+            self._vectors = files.enter_context(
+                ArrayWriter(folder / "vectors.npy", np.float32, (dim,), expected=expected)
+            )
+            self._keys = files.enter_context(ArrayWriter(folder / "keys.npy", np.uint8))
+            self._offsets = files.enter_context(ArrayWriter(folder / "offsets.npy", np.int64, expected=expected + 1))
+            self._offsets.append(np.zeros(1, np.int64))
+            self._files = files.pop_all()
         self._sums = np.zeros(dim)
         self._squares = np.zeros(dim)
         self._counts = np.zeros(4, np.int64)
@@ -101,5 +106,4 @@ class StoreWriter:
 
     def close(self) -> None:
         """Close the files, complete or not."""
-        for writer in (self._vectors, self._keys, self._offsets):
-            writer.close()
+        self._files.close()
