@@ -138,12 +138,14 @@ def map_array(path: Path) -> NDArray[Any]:
 def _read_header(path: Path, file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Read the header of a `.npy` file; stricter than NumPy, which reads what other programs once wrote."""
     magic = file.read(10)
-    text = file.read(int.from_bytes(magic[8:], "little")) if magic[:8] == b"\x93NUMPY\x01\x00" else b""
+    length = int.from_bytes(magic[8:], "little") if magic[:8] == b"\x93NUMPY\x01\x00" else 0
+    text = file.read(length)
     try:
         header = ast.literal_eval(text.decode("latin-1").strip())
         descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
         sound = (
-            header.keys() == {"descr", "fortran_order", "shape"}
+            len(text) == length
+            and header.keys() == {"descr", "fortran_order", "shape"}
             and fortran_order is False
             and isinstance(descr, str)
             and re.fullmatch(r"<[iuf][248]|\|[iu]1", descr)

@@ -94,11 +94,20 @@ class KeyIndex(Sequence[str]):
 
     def find_one(self, key: str | bytes) -> int:
         """Return the row of one key, -1 where out of vocabulary."""
-        try:
-            data = key.encode() if isinstance(key, str) else bytes(key)
-        except UnicodeEncodeError:
-            return -1  # a lone surrogate has no UTF-8
+        if isinstance(key, str):
+            try:
+                data = key.encode()
+            except UnicodeEncodeError:
+                return -1  # a lone surrogate has no UTF-8
+        elif isinstance(key, bytes):
+            data = key
+        else:
+            raise TypeError(f"expected str or bytes, found {type(key).__name__}: {key!r}")
         return int(find_row((data, (len(data),)), *self._table, self._seed))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The views hold addresses, which mean nothing in another process or once the arrays are gone.
+        return KeyIndex, (self._data, self._offsets, self._slots, self._seed)
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

@@ -53,11 +53,12 @@ def embedding(
     decided = {"input_dim", "output_dim", "weights", "embeddings_initializer"} & kwargs.keys()
     if decided:
         raise TypeError(f"{', '.join(sorted(decided))}: the matrix decides this")
-    if mask_zero and isinstance(matrix, EmbeddingMatrix) and matrix.found[:1].any():
-        raise ValueError("mask_zero=True would hide the key in row 0: start the vocabulary with '' or at row 1")
     vectors = np.asarray(matrix)
     if vectors.ndim != 2 or not vectors.size:
         raise ValueError(f"expected a matrix of shape (v, d), found shape {vectors.shape}")
+    taken = isinstance(matrix, EmbeddingMatrix) and bool(matrix.found[0])
+    if mask_zero and (taken or vectors[0].any()):
+        raise ValueError("mask_zero=True would hide the key in row 0: start the vocabulary with '' or at row 1")
 
     # The layer's first value is the matrix itself: passing `weights` would fill the variable with random numbers
     # first. What the config names is only what a loaded layer holds until its saved weights arrive.

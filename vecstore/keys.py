@@ -90,6 +90,8 @@ class KeyBatch:
             return _from_arrow(keys)
         if isinstance(keys, np.ndarray):
             return _from_numpy(keys)
+        if not isinstance(keys, Iterable):
+            raise TypeError(f"expected a batch of keys, found {type(keys).__name__}: {keys!r}")
         return _from_list(keys if isinstance(keys, list | tuple) else list(keys))
 
     @classmethod
@@ -158,9 +160,14 @@ def _encode(key: Any, i: int) -> bytes | None:
             return None
     if isinstance(key, bytes):
         return key
-    if key is None or (isinstance(key, float) and key != key):
+    if key is None or _is_nan(key):
         return None
     raise TypeError(f"key {i}: expected str, bytes or None, found {type(key).__name__}: {key!r}")
+
+
+def _is_nan(key: Any) -> bool:
+    """Say whether a key is NaN or pandas' NA, which is recognised by name so that pandas need not be imported."""
+    return (isinstance(key, float | np.floating) and bool(key != key)) or type(key).__name__ == "NAType"
 
 
 def _without(batch: KeyBatch, nulls: NDArray[np.bool_]) -> KeyBatch:
@@ -174,14 +181,14 @@ def _without(batch: KeyBatch, nulls: NDArray[np.bool_]) -> KeyBatch:
 def _from_numpy(keys: NDArray[Any]) -> KeyBatch:
     if keys.ndim != 1:
         raise TypeError(f"expected a 1-d array of keys, found shape {keys.shape}")
-    if keys.dtype.kind in "UT":
+    if keys.dtype.kind == "T":
         import pyarrow as pa
 
         try:
             return _from_arrow(pa.array(keys))
         except (UnicodeError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
             return _from_list(keys.tolist())  # a lone surrogate, or a null object that Arrow does not know
-    if keys.dtype.kind in "OS":
+    if keys.dtype.kind in "OSU":  # Arrow would cut U at the first U+0000
         return _from_list(keys.tolist())
     raise TypeError(f"expected an array of str, bytes or objects, found dtype {keys.dtype}")
 
@@ -190,9 +197,14 @@ def _from_arrow(keys: Any) -> KeyBatch:
     # Imported here: a process that looks up lists alone saves the 40 ms.
     import pyarrow as pa
 
-    array = keys if isinstance(keys, pa.Array | pa.ChunkedArray) else _import_arrow(keys)
+    try:
+        array = keys if isinstance(keys, pa.Array | pa.ChunkedArray) else _import_arrow(keys)
+    except (UnicodeError, pa.ArrowInvalid, pa.ArrowTypeError):
+        return _from_list(list(keys))  # a column of objects; one at a time tells nulls from errors
     if isinstance(array, pa.ChunkedArray):
-        if pa.types.is_dictionary(array.type):
+        if not array.num_chunks:
+            array = pa.chunked_array([pa.nulls(0, getattr(array.type, "value_type", array.type))])
+        elif pa.types.is_dictionary(array.type):
             array = array.unify_dictionaries()
         array = array.combine_chunks()
     if isinstance(array, pa.DictionaryArray):
@@ -226,7 +238,6 @@ def _string_types(pa: Any) -> list[Any]:
         types.is_binary,
         types.is_large_binary,
         types.is_binary_view,
-        types.is_fixed_size_binary,
     ]
 
 
@@ -234,7 +245,8 @@ def _from_dictionary(array: "pa.DictionaryArray") -> KeyBatch:
     """Keep the dictionary as the entries, so that each distinct key is looked up once."""
     entries = _from_arrow(array.dictionary)
     nulls = array.indices.is_null().to_numpy(zero_copy_only=False)
-    codes = np.where(nulls, -1, array.indices.fill_null(0).to_numpy()).astype(np.int64)
+    codes = array.indices.fill_null(0).to_numpy().astype(np.int64)  # signed, before it takes a -1
+    codes[nulls] = -1
     if entries.codes is not None:
         codes = np.append(entries.codes, -1)[codes]  # code -1 reads the -1 at the end
     return KeyBatch(entries.data, entries.starts, entries.stops, frozen(codes))

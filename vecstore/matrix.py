@@ -89,6 +89,8 @@ def align(
     dtype = np.dtype(np.float32 if dtype is None else dtype)
     if dtype.kind != "f":
         raise ValueError(f"dtype: expected a float type, found {dtype}")
+    if not 0 <= seed < 2**64:
+        raise ValueError(f"seed: expected 0 <= seed < 2**64, found {seed}")
     result = new_or_checked(out, (wanted.height, d), dtype)
     fill = _policy(oov, moments, seed, d)
 

@@ -1,6 +1,7 @@
 """VectorStore: a folder of mapped arrays, served as keys, rows and vectors."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
@@ -42,7 +43,7 @@ def open_store(path: str | os.PathLike[str]) -> "VectorStore":
     --------
     >>> store = vecstore.open("glove.vecstore")
     >>> store["nice"][:3]
-    array([ 0.13199 ,  0.018459, -0.2446  ], dtype=float32)
+    array([ 0.20189,  0.80606, -1.1281 ], dtype=float32)
     """
     folder = Path(path).absolute()
     return VectorStore(folder, open_files(folder))
@@ -141,7 +142,7 @@ class VectorStore:
             if row < 0:
                 raise KeyError(keys)
             return np.array(self.vectors[row])
-        if isinstance(keys, int | np.integer | slice):
+        if not isinstance(keys, Iterable):
             raise TypeError(f"expected a key or a batch of keys, found {keys!r}; for rows use store.vectors[rows]")
         if not hasattr(keys, "__len__"):
             keys = list(keys)
@@ -218,7 +219,7 @@ class VectorStore:
         Examples
         --------
         >>> store.gather([3082, -1])[:, 0]
-        array([0.13199, 0.     ], dtype=float32)
+        array([0.20189, 0.     ], dtype=float32)
         """
         return gather(self.vectors, rows, out=out, oov=oov)
 
@@ -305,6 +306,7 @@ class VectorStore:
 def _name(keys: Any, places: NDArray[np.int64]) -> str:
     """Say which of `keys` stand at `places`."""
     entries = list(keys)
-    shown = ", ".join(repr(str(entries[i])) if entries[i] is not None else "None" for i in places[:_SHOWN])
+    plain = (getattr(entries[i], "as_py", lambda i=i: entries[i])() for i in places[:_SHOWN])
+    shown = ", ".join(repr(str(key) if isinstance(key, str) else key) for key in plain)
     more = f" and {len(places) - _SHOWN:,} more" if len(places) > _SHOWN else ""
     return f"{len(places):,} of {len(entries):,} keys are out of vocabulary: {shown}{more}"

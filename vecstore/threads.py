@@ -12,7 +12,7 @@ is the number of CPUs that this process may run on.
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 __all__ = ["num_threads", "split"]
@@ -69,8 +69,9 @@ def split(work: Callable[[int, int], object], n: int, grain: int) -> None:
     try:
         work(*ranges[0])
     finally:
-        for future in futures:
-            future.result()
+        wait(futures)  # also after an error: no thread may go on writing to the caller's arrays
+    for future in futures:
+        future.result()
 
 
 def _shared_pool() -> ThreadPoolExecutor:

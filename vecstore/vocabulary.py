@@ -4,7 +4,7 @@ Keras is recognised by the methods of its objects, so nothing here imports it.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, KeysView, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ class Vocabulary:
         if isinstance(vocabulary, cls):
             return vocabulary
         if isinstance(vocabulary, Mapping):
-            return _from_mapping(vocabulary)
+            return _from_mapping(vocabulary, padding=_PADDING, unknown=_UNKNOWN)
         if hasattr(vocabulary, "get_vocabulary"):
             return _from_layer(vocabulary)
         if hasattr(vocabulary, "word_index"):
@@ -69,16 +69,32 @@ class Vocabulary:
         return _from_sequence(_as_list(vocabulary), _PADDING, _UNKNOWN)
 
 
-def _from_mapping(mapping: Mapping[str, int], *, unknown: str | None = None, limit: int | None = None) -> Vocabulary:
-    keys = list(mapping)
-    _check_keys(keys, "a mapping from key to row")
+def _from_mapping(
+    mapping: Mapping[str, int],
+    *,
+    padding: str | None = None,
+    unknown: str | None = None,
+    limit: int | None = None,
+) -> Vocabulary:
+    """Read keys with their rows; `padding` may have row 0, and `unknown` the row after it (or row 0)."""
+    if not isinstance(mapping, Mapping):
+        raise VocabularyError(f"expected a mapping from key to row, found {type(mapping).__name__}")
+    if limit is not None and not isinstance(limit, int):
+        raise VocabularyError(f"expected num_words to be a number, found {limit!r}")
+    if unknown is not None and not isinstance(unknown, str):
+        raise VocabularyError(f"expected oov_token to be text, found {unknown!r}")
+    keys = _checked_keys(mapping, "a mapping from key to row")
     rows = _check_rows(keys, list(mapping.values()))
-    if limit is not None:
+    if limit:  # Keras takes 0 for no limit
         kept = np.flatnonzero(rows < limit)
         keys, rows = [keys[i] for i in kept], rows[kept]
     height = int(rows.max(initial=-1)) + 1
     special: dict[str, list[int]] = {}
-    if unknown in mapping and unknown in keys:
+    if padding is not None and mapping.get(padding) == 0:
+        i = keys.index(padding)
+        del keys[i]
+        rows = np.delete(rows, i)
+    if unknown is not None and unknown in keys and rows[keys.index(unknown)] == rows.min():  # before every key
         i = keys.index(unknown)
         special[unknown] = [int(rows[i])]
         del keys[i]
@@ -86,18 +102,30 @@ def _from_mapping(mapping: Mapping[str, int], *, unknown: str | None = None, lim
     return Vocabulary(keys, frozen(rows), height, special)
 
 
-def _check_keys(keys: list[Any], expected: str) -> None:
-    for i, key in enumerate(keys):
+def _checked_keys(keys: Iterable[Any], expected: str) -> list[Any]:
+    """Return keys as plain str (Keras gives `numpy.str_`) or bytes."""
+    plain = list(keys)
+    if set(map(type, plain)) <= {str}:
+        return plain
+    for i, key in enumerate(plain):
         if not isinstance(key, str | bytes):
             raise VocabularyError(f"expected {expected}, found {type(key).__name__} {key!r} for key {i}")
+        plain[i] = str(key) if isinstance(key, str) else key
+    return plain
 
 
 def _check_rows(keys: list[Any], values: list[Any]) -> NDArray[np.int64]:
-    for key, value in zip(keys, values, strict=True):
-        if not isinstance(value, int | np.integer) or isinstance(value, bool):
-            raise VocabularyError(f"expected an integer row for key {key!r}, found {type(value).__name__} {value!r}")
-        if not 0 <= value < 2**62:
-            raise VocabularyError(f"expected a row of 0 or more for key {key!r}, found {value}")
+    if not set(map(type, values)) <= {int}:
+        for key, value in zip(keys, values, strict=True):
+            if not isinstance(value, int | np.integer) or isinstance(value, bool):
+                raise VocabularyError(
+                    f"expected an integer row for key {key!r}, found {type(value).__name__} {value!r}"
+                )
+    low, high = min(values, default=0), max(values, default=0)
+    if low < 0:
+        raise VocabularyError(f"expected a row of 0 or more for key {keys[values.index(low)]!r}, found {low}")
+    if high >= 2**62:
+        raise VocabularyError(f"expected a row below 2**62 for key {keys[values.index(high)]!r}, found {high}")
     rows = np.array(values, np.int64)
     order = np.argsort(rows, kind="stable")
     shared = np.flatnonzero(np.diff(rows[order]) == 0)
@@ -109,7 +137,7 @@ def _check_rows(keys: list[Any], values: list[Any]) -> NDArray[np.int64]:
 
 def _from_sequence(keys: list[Any], padding: str | None, unknown: str | None) -> Vocabulary:
     """Read keys in row order; `padding` may stand in row 0, and `unknown` in the rows after it."""
-    _check_keys(keys, "keys in row order")
+    keys = _checked_keys(keys, "keys in row order")
     start = 1 if keys and keys[0] == padding else 0
     stop = start
     while stop < len(keys) and keys[stop] == unknown:
@@ -134,15 +162,15 @@ def _from_tokenizer(tokenizer: Any) -> Vocabulary:
 def _as_list(keys: Any) -> list[Any]:
     if isinstance(keys, str | bytes):
         raise TypeError(f"expected a vocabulary, found one {type(keys).__name__}: {keys!r}")
+    unordered = isinstance(keys, Set) and not isinstance(keys, KeysView)
+    if unordered or getattr(keys, "ndim", 1) == 0 or not isinstance(keys, Iterable):
+        raise TypeError(
+            f"expected a mapping key -> row, keys in row order or a Keras object, found {type(keys).__name__}"
+        )
     for method in ("to_pylist", "to_list", "tolist"):  # pyarrow; pandas and polars; NumPy
         if hasattr(keys, method):
             return list(getattr(keys, method)())
-    try:
-        return list(keys)
-    except TypeError:
-        raise TypeError(
-            f"expected a mapping key -> row, keys in row order or a Keras object, found {type(keys).__name__}"
-        ) from None
+    return list(keys)
 
 
 def read_vocabulary(path: Path) -> Vocabulary:

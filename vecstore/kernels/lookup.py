@@ -121,7 +121,7 @@ def _is_key(data, start, stop, row, key_data, key_offsets):
         return False
     low = key_offsets[row]
     high = key_offsets[row + 1]
-    if low < 0 or high > key_data.shape[0] or high - low != stop - start:
+    if not 0 <= low <= high <= key_data.shape[0] or high - low != stop - start:
         return False
     return _equal(data, start, key_data, low, stop - start)
 

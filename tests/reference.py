@@ -1,0 +1,133 @@
+"""The slow, obvious twin of everything fast."""
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_P1 = 0x9E3779B185EBCA87
+_P2 = 0xC2B2AE3D27D4EB4F
+_P3 = 0x165667B19E3779F9
+_P4 = 0x85EBCA77C2B2AE63
+_P5 = 0x27D4EB2F165667C5
+_MASK = 2**64 - 1
+
+MAX_PROBE = 1024
+
+
+def _rotate(word: int, bits: int) -> int:
+    return (word << bits | word >> (64 - bits)) & _MASK
+
+
+def _round(lane: int, word: int) -> int:
+    return _rotate((lane + word * _P2) & _MASK, 31) * _P1 & _MASK
+
+
+def xxh64(data: bytes, seed: int = 0) -> int:
+    """XXH64, step by step as its specification words it."""
+    at = 0
+    if len(data) >= 32:
+        lanes = [(seed + _P1 + _P2) & _MASK, (seed + _P2) & _MASK, seed, (seed - _P1) & _MASK]
+        while at + 32 <= len(data):
+            for lane in range(4):
+                lanes[lane] = _round(lanes[lane], int.from_bytes(data[at : at + 8], "little"))
+                at += 8
+        value = sum(_rotate(lane, bits) for lane, bits in zip(lanes, (1, 7, 12, 18), strict=True)) & _MASK
+        for lane in lanes:
+            value = ((value ^ _round(0, lane)) * _P1 + _P4) & _MASK
+    else:
+        value = (seed + _P5) & _MASK
+    value = (value + len(data)) & _MASK
+    while at + 8 <= len(data):
+        value = (_rotate(value ^ _round(0, int.from_bytes(data[at : at + 8], "little")), 27) * _P1 + _P4) & _MASK
+        at += 8
+    if at + 4 <= len(data):
+        word = int.from_bytes(data[at : at + 4], "little")
+        value = (_rotate(value ^ word * _P1 & _MASK, 23) * _P2 + _P3) & _MASK
+        at += 4
+    for byte in data[at:]:
+        value = _rotate(value ^ byte * _P5 & _MASK, 11) * _P1 & _MASK
+    value = (value ^ value >> 33) * _P2 & _MASK
+    value = (value ^ value >> 29) * _P3 & _MASK
+    return value ^ value >> 32
+
+
+def encode(key: Any) -> bytes | None:
+    """Return a key's UTF-8; None for what no vocabulary can hold."""
+    if isinstance(key, bytes):
+        return key
+    if isinstance(key, str):
+        try:
+            return key.encode()
+        except UnicodeEncodeError:
+            return None
+    assert key is None or key != key
+    return None
+
+
+def entries(batch: Any) -> list[bytes | None]:
+    """Return the keys of a `KeyBatch` one at a time."""
+    codes = range(len(batch)) if batch.codes is None else batch.codes.tolist()
+    return [None if code < 0 else batch.data[batch.starts[code] : batch.stops[code]].tobytes() for code in codes]
+
+
+def pack(keys: Iterable[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return keys end to end as data (b,) and offsets (v + 1,)."""
+    keys = list(keys)
+    offsets = np.array([sum(map(len, keys[:i])) for i in range(len(keys) + 1)], np.int64)
+    return np.array(list(b"".join(keys)), np.uint8), offsets
+
+
+def fill_slots(keys: Sequence[bytes], size: int, seed: int = 0) -> NDArray[np.uint64]:
+    """Return the table of distinct `keys`, entered in their order."""
+    slots = [0] * size
+    for row, key in enumerate(keys):
+        value = xxh64(key, seed)
+        place = next(i % size for i in range(value, value + MAX_PROBE) if not slots[i % size])
+        slots[place] = value >> 32 << 32 | row + 1
+    return np.array(slots, np.uint64)
+
+
+def find(vocabulary: Iterable[Any], keys: Iterable[Any]) -> NDArray[np.int64]:
+    rows = {encode(key): row for row, key in enumerate(vocabulary)}
+    rows[None] = -1
+    return np.array([rows.get(encode(key), -1) for key in keys], np.int64)
+
+
+def gather(vectors: NDArray[Any], rows: Iterable[int], oov: float = 0.0) -> NDArray[Any]:
+    rows = list(rows)
+    out = np.empty((len(rows), vectors.shape[1]), vectors.dtype)
+    for i, row in enumerate(rows):
+        out[i] = vectors[row] if 0 <= row < len(vectors) else oov
+    return out
+
+
+def align(
+    known: Mapping[str, NDArray[np.float32]], vocabulary: Mapping[str, int], fill: Callable[[str], Any]
+) -> NDArray[np.float32]:
+    """Return the matrix of `vocabulary` (key -> row) over `known` (key -> vector), other keys by `fill`."""
+    d = len(next(iter(known.values())))
+    matrix = np.zeros((max(vocabulary.values(), default=-1) + 1, d), np.float32)
+    for key, row in vocabulary.items():
+        matrix[row] = known[key] if key in known else fill(key)
+    return matrix
+
+
+def normal(key: bytes, seed: int, mean: Sequence[float], deviation: Sequence[float]) -> list[float]:
+    """Draw a key's vector: SplitMix64 from its hash, two uniforms for two components (Box and Muller)."""
+
+    def uniform() -> float:
+        nonlocal state
+        state = (state + 0x9E3779B97F4A7C15) & _MASK
+        z = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        z = (z ^ z >> 27) * 0x94D049BB133111EB & _MASK
+        return ((z ^ z >> 31) // 2**11 + 1) / 2**53
+
+    state = xxh64(key, seed)
+    numbers: list[float] = []
+    while len(numbers) < len(mean):
+        radius, angle = math.sqrt(-2 * math.log(uniform())), 2 * math.pi * uniform()
+        numbers += [radius * math.cos(angle), radius * math.sin(angle)]
+    return [m + s * x for m, s, x in zip(mean, deviation, numbers, strict=False)]

