@@ -1,0 +1,140 @@
+import hashlib
+import importlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vecstore.kernels import machine
+from vecstore.kernels.lookup import count_taken
+from vecstore.kernels.machine import Kernel, inline, kernel, view
+from vecstore.kernels.memory import prefetch
+from vecstore.kernels.sampling import draw_normal
+
+MODULES = [
+    importlib.import_module(f"vecstore.kernels.{name}") for name in ("lookup", "gathering", "sampling", "records")
+]
+KERNELS = {name: value for module in MODULES for name, value in vars(module).items() if isinstance(value, Kernel)}
+SLOTS = np.array([0, 5, 0, 7], np.uint64)
+
+COUNT = """
+import sys
+import numpy as np
+from vecstore.kernels.lookup import count_taken
+print(count_taken(np.array([0, 5, 0, 7], np.uint64)), "numba" in sys.modules)
+"""
+
+
+@inline
+def double(value):
+    return value * 2
+
+
+@kernel("i64[:], f64 -> f64")
+def weigh(values, factor):
+    total = 0
+    for i in range(values.shape[0]):
+        total += double(values[i])
+    return total * factor
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty folder for machine code, the only one there is."""
+    monkeypatch.setattr(machine, "_cache_folders", lambda: (tmp_path,))
+    return tmp_path
+
+
+def fresh(kernel: Kernel) -> Kernel:
+    return Kernel(kernel.function, kernel.signature)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_kernel_calls_nothing_but_the_c_library(name):
+    _, code = machine._compile(name, KERNELS[name])
+    assert code is not None
+
+
+def test_kernel_computes_with_inlined_functions():
+    assert weigh(np.arange(5), 0.5) == 10.0
+
+
+def test_kernel_takes_a_view_for_an_array():
+    assert count_taken(view(SLOTS)) == count_taken(SLOTS) == 2
+
+
+@pytest.mark.parametrize(
+    "array", [SLOTS.astype(np.int64), SLOTS.reshape(2, 2), SLOTS[::2]], ids=["dtype", "ndim", "gaps"]
+)
+def test_kernel_refuses_another_array(array):
+    with pytest.raises(TypeError, match="count_taken: expected uint64 of 1 dimensions in C order, found"):
+        count_taken(array)
+
+
+def test_kernel_refuses_another_number_of_arguments():
+    with pytest.raises(ValueError, match="zip"):
+        count_taken(SLOTS, 1)
+
+
+def test_primitive_exists_in_kernels_alone():
+    with pytest.raises(TypeError, match="prefetch exists in kernels alone"):
+        prefetch(SLOTS, 0)
+
+
+def test_machine_code_is_kept_and_found_without_numba(run_python, tmp_path):
+    # The package's own __pycache__ has the code by now, so that numba stays out.
+    count_taken(SLOTS)
+    assert run_python(COUNT, XDG_CACHE_HOME=str(tmp_path)).split() == ["2", "False"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-1], lambda data: b"", lambda data: data[:40] + b"\0" + data[41:]]
+)
+def test_damaged_machine_code_is_compiled_again(cache, damage):
+    fresh(count_taken)(SLOTS)
+    (file,) = cache.iterdir()
+    sound = file.read_bytes()
+    file.write_bytes(damage(sound))
+    assert fresh(count_taken)(SLOTS) == 2
+    data = file.read_bytes()
+    assert hashlib.blake2b(data[32:], digest_size=32).digest() == data[:32]
+
+
+def test_kernel_runs_where_nothing_can_be_kept(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(machine, "_cache_folders", lambda: (tmp_path / "file" / "below",))
+    assert fresh(count_taken)(SLOTS) == 2
+
+
+def test_kernel_runs_where_its_code_cannot_be_kept(cache, monkeypatch):
+    monkeypatch.setattr(machine, "_CALLABLE", set())  # draw_normal calls log and cos
+    hashes, moments = np.arange(3, dtype=np.uint64), np.ones((2, 4))
+    drawn = np.zeros((2, 3, 4), np.float32)
+    for draw, vectors in zip((draw_normal, fresh(draw_normal)), drawn, strict=True):
+        draw(hashes, *moments, 0, 3, vectors)
+    assert np.array_equal(*drawn)
+    assert list(cache.iterdir()) == []
+
+
+def test_code_is_compiled_once_for_many_threads(cache):
+    again = fresh(count_taken)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(again, [SLOTS] * 32)) == [2] * 32
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_processes_that_compile_at_once_agree(run_python, tmp_path):
+    """A copy of the package without machine code, so that every process compiles."""
+    package = tmp_path / "vecstore"
+    source = Path(machine.__file__).parents[1]
+    for path in source.rglob("*.py"):
+        copy = package / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n" + COUNT
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda _: run_python(script), range(2)))
+    assert [answer.split() for answer in answers] == [["2", "True"]] * 2
+    assert run_python(script).split() == ["2", "False"]
+    assert [path.name[:18] for path in (package / "kernels" / "__pycache__").glob("*.o*")] == ["lookup_count_taken"]
