@@ -167,9 +167,9 @@ def convert(
                 writer = _without_repeats(writer, repeats, last=duplicates == "last")
             dropped = {"duplicates": len(repeats), "undecodable": blocks.undecodable}
             metadata = writer.finish(f"vecstore {__version__}", reader.description, dropped)
+        for departure in reader.departures:
+            warnings.warn(departure, FormatWarning, stacklevel=2)
         staged.publish()
-    for departure in reader.departures:
-        warnings.warn(departure, FormatWarning, stacklevel=2)
     return ConversionReport(
         path=folder,
         rows=metadata.rows,

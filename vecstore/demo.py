@@ -108,7 +108,8 @@ def run(source: Path | None = None, *, progress: ProgressCallback | None = None)
     console.rule("Aligned with a model's vocabulary, and trained", align="left")
     train(store, console)
 
-    console.rule(f"\nFrom the start of python to a matrix of {_MEASURED_KEYS:,} keys, measured now", align="left")
+    console.print()
+    console.rule(f"From the start of python to a matrix of {_MEASURED_KEYS:,} keys, measured now", align="left")
     console.print(_compare(source, store, cache))
     console.print("The two matrices are identical, bit for bit.")
 
@@ -150,6 +151,12 @@ def _compare(source: Path, store: VectorStore, folder: Path) -> Table:
     vocabulary = folder / "word_index.json"
     keys = store.keys[:_MEASURED_KEYS]
     vocabulary.write_text(json.dumps({key: row for row, key in enumerate(keys, start=1)}))
+    if store.metadata.source.compression == "gzip" and source.suffix != ".gz":
+        # gensim goes by the name of a file, not by its content.
+        link = folder / "source.gz"
+        link.unlink(missing_ok=True)
+        link.symlink_to(source.absolute())
+        source = link
     gensim = _measure(_SCRIPT.format(imports="gensim, numpy as np", way=_GENSIM_WAY), source, vocabulary)
     ours = _measure(_SCRIPT.format(imports="vecstore", way=_VECSTORE_WAY), store.path, vocabulary)
     if gensim["crc32"] != ours["crc32"]:

@@ -28,6 +28,7 @@ from vecstore.errors import TargetError
 __all__ = ["StagedFolder", "staged_file"]
 
 _SUFFIX = ".partial"
+_ASIDE = "replaced"  # the name of an old store while it steps aside
 _BUFFER_BYTES = 1 << 20
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
@@ -124,6 +125,8 @@ class StagedFolder:
             lock = _try_lock(debris)
             if lock is None and sys.platform != "win32":
                 raise self._taken()
+            if (debris / _ASIDE).exists() and not self.target.exists():
+                (debris / _ASIDE).rename(self.target)  # killed between the two renames of `_exchange`
             # On Windows, files that a living process holds open cannot be removed, and stop this here.
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(debris)
@@ -138,7 +141,7 @@ class StagedFolder:
         if _swap(self.path, self.target):
             return self.path
         aside = Path(tempfile.mkdtemp(_SUFFIX, f".{self.target.name}.", self.target.parent))
-        old = aside / "old"
+        old = aside / _ASIDE
         self.target.rename(old)
         try:
             self.path.rename(self.target)
@@ -199,10 +202,13 @@ def _try_lock(folder: Path) -> int | None:
         return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Whoever held the lock before may have removed the folder, or have given it another name.
+        if os.path.samestat(os.fstat(handle), os.stat(folder)):
+            return handle
     except OSError:
-        os.close(handle)
-        return None
-    return handle
+        pass
+    os.close(handle)
+    return None
 
 
 def _swap(one: Path, other: Path) -> bool:

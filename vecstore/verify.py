@@ -62,7 +62,7 @@ def verify(path: str | os.PathLike[str], *, progress: ProgressCallback | None = 
     try:
         metadata = read_metadata(folder)
     except StoreError as error:
-        return [Problem(METADATA, str(error))]
+        return [Problem(METADATA, str(error).removeprefix(f"{folder}: "))]
     problems = [] if metadata_is_intact(folder) else [Problem(METADATA, "its checksum is wrong")]
     problems += _check_bytes(folder, metadata, progress or (lambda progress: None))
     try:

@@ -1,11 +1,14 @@
 """ByteStream: the bytes of a file, decompressed by content, with the place in the file as it lies on disk."""
 
 import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from isal import igzip, igzip_threaded
+from isal import igzip
 from isal.igzip_lib import IsalError
 
 from vecstore.errors import FormatError
@@ -13,6 +16,7 @@ from vecstore.errors import FormatError
 __all__ = ["ByteStream"]
 
 _DAMAGE: Any = (EOFError, IsalError, igzip.BadGzipFile)
+_AHEAD_BYTES, _AHEAD_BLOCKS = 1 << 20, 4
 _GZIP = b"\x1f\x8b"
 _DEFLATE_RATIO = 1032  # the most bytes that one byte of deflate can stand for (RFC 1951: 258 bytes in 2 bits)
 
@@ -59,7 +63,7 @@ class ByteStream:
             self.compression = "gzip" if magic == _GZIP else None
             self.most = self.size * (_DEFLATE_RATIO if self.compression else 1)
             if self.compression:
-                self._bytes = igzip_threaded.open(self._raw, "rb")  # type: ignore[no-untyped-call]
+                self._bytes = _ReadAhead(igzip.IGzipFile(fileobj=self._raw, mode="rb").read)  # type: ignore[no-untyped-call]
             elif hasattr(os, "posix_fadvise"):
                 os.posix_fadvise(self._raw.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
         except BaseException:
@@ -102,3 +106,31 @@ class ByteStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class _ReadAhead:
+    """Call `read` on a thread of its own, a few blocks ahead of whoever takes them.
+
+    isal's own threaded reader takes the end of its thread for the end of the data, and may then lose the last blocks.
+    """
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="vecstore-reader")
+        self._blocks = deque(self._pool.submit(read, _AHEAD_BYTES) for _ in range(_AHEAD_BLOCKS))
+        self._rest = memoryview(b"")
+
+    def readinto(self, view: memoryview) -> int:
+        """Copy what is there next into `view`; return the number of bytes, 0 at the end."""
+        if not self._rest and self._blocks:
+            self._rest = memoryview(self._blocks.popleft().result())
+            if self._rest:
+                self._blocks.append(self._pool.submit(self._read, _AHEAD_BYTES))
+        count = min(len(view), len(self._rest))
+        view[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        """Drop what was read ahead and end the thread."""
+        self._pool.shutdown(cancel_futures=True)
