@@ -163,12 +163,12 @@ def test_mask_zero_hides_the_padding(matrix):
 
 
 def test_mask_zero_would_hide_a_key_in_row_0(store):
-    matrix = store.matrix(["nice", "größe"])
     message = r"mask_zero=True would hide the key in row 0: start the vocabulary with '' or at row 1"
-    with pytest.raises(ValueError, match=message):
-        vecstore.keras.embedding(matrix, mask_zero=True)
+    found, missing = store.matrix(["nice", "größe"]), store.matrix(["absent", "nice"], oov="mean")
+    for matrix in found, missing, found.vectors:
+        with pytest.raises(ValueError, match=message):
+            vecstore.keras.embedding(matrix, mask_zero=True)
     vecstore.keras.embedding(store.matrix(["", "nice"]), mask_zero=True)
-    vecstore.keras.embedding(matrix.vectors, mask_zero=True)
 
 
 @pytest.mark.parametrize("name", ["input_dim", "output_dim", "weights", "embeddings_initializer"])

@@ -140,7 +140,7 @@ def test_a_failed_second_rename_puts_the_old_folder_back(target, monkeypatch):
     rename = Path.rename
 
     def fail_for_the_new(self: Path, name: Path) -> Path:
-        if self.name != "old" and name == target:
+        if self.name != staging._ASIDE and name == target:
             raise OSError("no more renames")
         return rename(self, name)
 

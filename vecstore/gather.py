@@ -62,7 +62,7 @@ def _check_rows(rows: ArrayLike, v: int) -> NDArray[np.int64]:
         return frozen([], np.int64)
     if array.dtype.kind not in "iu":
         raise TypeError(f"expected integer rows, found {array.dtype}")
-    low, high = int(array.min()), int(array.max())
+    low, high = array.min(), array.max()
     if low < -1 or high >= v:
         raise IndexError(f"expected -1 <= row < {v}, found rows from {low} to {high}")
     return frozen(array, np.int64)

@@ -26,7 +26,9 @@ Keys = Sequence[str] | Iterable[str] | NDArray[Any] | Any
 
 def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
     """Return `array` as a read-only, contiguous, aligned array; a view where it already is all but read-only."""
-    view = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"]).view()
+    if not isinstance(array, np.ndarray) or (dtype is not None and array.dtype != dtype) or not array.flags.carray:
+        array = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+    view = array.view()
     view.setflags(write=False)
     return view
 
@@ -139,7 +141,7 @@ def _from_list(keys: Sequence[Any]) -> KeyBatch:
     np.add(gaps, 1, out=starts[1:])
     stops[:-1] = gaps
     stops[-1] = len(data)
-    return KeyBatch(data, frozen(starts), frozen(stops))
+    return KeyBatch(data, starts, stops)
 
 
 def _from_mixed(keys: Sequence[Any]) -> KeyBatch:

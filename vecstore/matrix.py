@@ -15,7 +15,7 @@ from vecstore.gather import gather, new_or_checked
 from vecstore.index import KeyIndex
 from vecstore.kernels.lookup import hash_keys
 from vecstore.kernels.sampling import draw_normal
-from vecstore.keys import KeyBatch, frozen
+from vecstore.keys import KeyBatch
 from vecstore.vocabulary import Vocabulary
 
 __all__ = ["EmbeddingMatrix", "Oov", "align"]
@@ -141,5 +141,5 @@ def _normal(keys: list[str], moments: NDArray[np.float64], seed: int) -> NDArray
     hashes = np.empty(len(batch), np.uint64)
     hash_keys(batch.data, batch.starts, batch.stops, seed, 0, len(batch), hashes)
     vectors = np.empty((len(batch), moments.shape[1]), np.float32)
-    draw_normal(frozen(hashes), frozen(moments[0]), frozen(moments[1]), 0, len(batch), vectors)
+    draw_normal(hashes, moments[0], moments[1], 0, len(batch), vectors)
     return vectors

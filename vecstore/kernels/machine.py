@@ -57,7 +57,26 @@ class View(NamedTuple):
 def view(array: NDArray[Any]) -> View:
     """Return the view of a C-contiguous array."""
     assert array.flags.c_contiguous
-    return View(array.__array_interface__["data"][0], array.shape)
+    return View(_address(array), array.shape)
+
+
+def _find_data_field() -> int | None:
+    """Return where in an array object its data pointer lies, in bytes; None if it is not found."""
+    for at in range(8, 64, 8):
+        arrays = [np.zeros(1) for _ in range(3)]
+        if all(ctypes.c_void_p.from_address(id(array) + at).value == array.ctypes.data for array in arrays):
+            return at
+    return None
+
+
+_DATA_AT = _find_data_field() if sys.implementation.name == "cpython" else None
+
+
+def _address(array: NDArray[Any]) -> int:
+    """Return where the elements of an array lie; ``array.ctypes.data`` is the same, but takes 2 microseconds."""
+    if _DATA_AT is None:
+        return int(array.ctypes.data)
+    return ctypes.c_void_p.from_address(id(array) + _DATA_AT).value or 0
 
 
 class Primitive:
@@ -108,7 +127,7 @@ class Kernel:
             elif isinstance(arg, np.ndarray):
                 if arg.dtype != parameter.dtype or arg.ndim != parameter.ndim or not arg.flags.c_contiguous:
                     raise TypeError(f"{self.function.__name__}: expected {parameter}, found {arg.dtype} {arg.shape}")
-                words += (arg.__array_interface__["data"][0], *arg.shape)
+                words += (_address(arg), *arg.shape)
             else:
                 words += (arg[0], *arg[1])
         return call(*words)
