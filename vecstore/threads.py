@@ -5,8 +5,8 @@ such a kernel from the cache takes several times longer, its portable threading 
 when two Python threads enter it, and its OpenMP layer does not survive ``fork``.
 
 The pool is made on first use. A forked child inherits the object but none of its threads, so it drops the
-pool and makes its own. ``VECSTORE_NUM_THREADS`` sets the number of threads, read on first use; the default
-is the number of CPUs that this process may run on.
+pool and makes its own. ``VECSTORE_NUM_THREADS`` sets the number of threads; the default is the number of CPUs
+that this process may run on.
 """
 
 import os

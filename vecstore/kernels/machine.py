@@ -219,9 +219,16 @@ def _fingerprint() -> str:
     hasher = hashlib.blake2b(digest_size=8)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         hasher.update(path.read_bytes())
-    for text in (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten(), llvm.get_default_triple()):
+    for text in (llvm.get_host_cpu_name(), _cpu_features(), llvm.get_default_triple()):
         hasher.update(text.encode())
     return hasher.hexdigest()
+
+
+def _cpu_features() -> str:
+    try:
+        return str(llvm.get_host_cpu_features().flatten())
+    except RuntimeError:
+        return ""  # LLVM does not know this processor's; the code is then for any of its kind
 
 
 @cache
@@ -230,7 +237,7 @@ def _target_machine() -> Any:
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
+        features=_cpu_features(),
         opt=3,
         reloc="default",
         codemodel="jitdefault",
