@@ -168,11 +168,11 @@ def test_info_says_what_a_person_wants_to_know(folder):
         "keys": "5",
         "dim": "2",
         "dtype": "float32",
-        "source": "vectors.bin (word2vec, 0.0 MB)",
+        "source": "'vectors.bin' (word2vec, 0.0 MB)",
         "dropped": "0 duplicates, 0 undecodable",
         "unusual": "1 nan, 1 infinite, 1 zero",
-        "first keys": " ".join(KEYS),
-        "last keys": " ".join(KEYS),
+        "first keys": " ".join(map(repr, KEYS)),
+        "last keys": " ".join(map(repr, KEYS)),
         "written by": f"vecstore {vecstore.__version__}, format version 1",
     }
 

@@ -195,7 +195,6 @@ def test_batch_gives_kernels_one_type_of_array(make):
         assert array.dtype == dtype
         assert array.flags.c_contiguous
         assert array.flags.aligned
-        assert not array.flags.writeable
 
 
 NOT_KEYS = {
@@ -297,3 +296,18 @@ def test_frozen_leaves_its_argument_writable():
     array = np.arange(3)
     assert np.shares_memory(frozen(array), array)
     assert array.flags.writeable
+
+
+@pytest.mark.parametrize("offsets", [[0, 1 << 44, 4], [0, 3, 2, 4]])
+def test_arrow_offsets_that_leave_the_data_are_refused(offsets):
+    buffers = [None, pa.py_buffer(np.array(offsets, np.int64)), pa.py_buffer(b"nice")]
+    array = pa.Array.from_buffers(pa.large_string(), len(offsets) - 1, buffers)
+    with pytest.raises(ValueError, match="expected offsets that ascend within 4 bytes"):
+        KeyBatch.of(array)
+
+
+def test_a_few_rows_of_a_large_dictionary_are_decoded():
+    column = pa.array([f"w{i}" for i in range(1000)]).dictionary_encode()
+    batch = KeyBatch.of(column[500:502])
+    assert len(batch.starts) == len(batch) == 2
+    assert bytes(batch.data[batch.starts[1] : batch.stops[1]]) == b"w501"

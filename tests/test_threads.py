@@ -62,12 +62,6 @@ def test_split_keeps_a_small_batch_on_the_callers_thread(n, spread):
     assert (names != {threading.get_ident()}) == spread
 
 
-def test_split_starts_ranges_on_multiples_of_64():
-    ranges = []
-    threads.split(lambda start, stop: ranges.append(start), 1003, 10)
-    assert sorted(ranges) == [0, 192, 448, 704]
-
-
 @pytest.mark.parametrize("failing", [0, 1, 3])
 def test_split_passes_on_an_exception(failing):
     def work(start, stop):

@@ -1,5 +1,6 @@
 import contextlib
 import gzip
+import os
 import re
 import threading
 import warnings
@@ -254,6 +255,12 @@ def test_reader_refuses_other_files(path, content, message):
 def test_reader_refuses_published_text(name):
     with pytest.raises(vecstore.FormatError, match=f"{name}: byte .*expected .*found "):
         read_records(gensim_file(name))
+
+
+def test_reader_refuses_a_pipe(path):
+    os.mkfifo(path)
+    with pytest.raises(vecstore.FormatError, match="expected a regular file, found a pipe or a device"):
+        open_source(path)
 
 
 @pytest.mark.parametrize(("store", "found"), [(False, "a folder"), (True, "a store already")])

@@ -13,6 +13,7 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 
 from vecstore.convert import ConversionReport, convert
 from vecstore.errors import FormatError, FormatWarning, StoreError, TargetError, VecstoreError, VocabularyError
+from vecstore.layout import Metadata, Source
 from vecstore.matrix import EmbeddingMatrix
 from vecstore.progress import Progress
 from vecstore.store import VectorStore
@@ -25,8 +26,10 @@ __all__ = [
     "EmbeddingMatrix",
     "FormatError",
     "FormatWarning",
+    "Metadata",
     "Problem",
     "Progress",
+    "Source",
     "StoreError",
     "TargetError",
     "VecstoreError",

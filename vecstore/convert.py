@@ -159,8 +159,7 @@ def convert(
         expected = reader.expected if limit is None else min(limit, reader.expected)
         with closing(StoreWriter(staged.path, reader.dim, expected=expected)) as writer:
             _write_all(blocks, writer)
-            report(Progress("indexing", 0, writer.rows, "keys"))
-            repeats = writer.index()
+            repeats = writer.index(lambda keys: report(Progress("indexing", keys, writer.rows, "keys")))
             if len(repeats) and duplicates == "error":
                 raise FormatError(_name_repeat(Path(source), staged.path, repeats[0]))
             if len(repeats):

@@ -8,6 +8,8 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -70,15 +72,15 @@ def glove_6b_50d() -> tuple[list[str], NDArray[np.float32]]:
     return keys, vectors
 
 
-def run(source: Path | None = None, *, progress: ProgressCallback | None = None) -> None:
+def run(source: Path | None = None, *, progress: Callable[[], AbstractContextManager[ProgressCallback]]) -> None:
     """Convert, open, align, train and measure, and print each step.
 
     Parameters
     ----------
     source : Path, optional
         A word2vec binary, plain or gzip; GloVe 6B 50d if None.
-    progress : callable, optional
-        Called with a `Progress` while the source is converted.
+    progress : callable
+        Returns a context that gives a `ProgressCallback`, and shows progress as long as it lasts.
     """
     import platformdirs
 
@@ -97,7 +99,9 @@ def run(source: Path | None = None, *, progress: ProgressCallback | None = None)
 
     target = cache / f"{source.name}.vecstore"
     console.rule("Converted, once", align="left")
-    console.print(f"{convert(source, target, overwrite=True, progress=progress)}\n", markup=False)
+    with progress() as show:
+        report = convert(source, target, overwrite=True, progress=show)
+    console.print(f"{report}\n", markup=False)
 
     console.rule("Opened", align="left")
     started = time.perf_counter()

@@ -1,6 +1,6 @@
 """KeyIndex: from keys to rows and back, over arrays in memory or mapped from a store."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -44,11 +44,11 @@ class KeyIndex(Sequence[str]):
     def __init__(
         self, data: NDArray[np.uint8], offsets: NDArray[np.int64], slots: NDArray[np.uint64], seed: int
     ) -> None:
-        self._data = frozen(data)
-        self._offsets = frozen(offsets)
-        self._slots = frozen(slots)
+        self._data = frozen(data, np.uint8)
+        self._offsets = frozen(offsets, np.int64)
+        self._slots = frozen(slots, np.uint64)
         self._seed = seed
-        self._table = (view(self._slots), view(self._data), view(self._offsets))
+        self._views = (view(self._slots), view(self._data), view(self._offsets))
 
     @classmethod
     def build(cls, keys: Keys) -> "KeyIndex":
@@ -87,7 +87,7 @@ class KeyIndex(Sequence[str]):
         rows[entries] = -1  # what code -1 reads
 
         def find(start: int, stop: int) -> None:
-            find_rows(batch.data, batch.starts, batch.stops, *self._table, self._seed, start, stop, rows)
+            find_rows(batch.data, batch.starts, batch.stops, *self._views, self._seed, start, stop, rows)
 
         split(find, entries, _GRAIN)
         return rows[:entries] if batch.codes is None else rows[batch.codes]
@@ -103,7 +103,7 @@ class KeyIndex(Sequence[str]):
             data = key
         else:
             raise TypeError(f"expected str or bytes, found {type(key).__name__}: {key!r}")
-        return int(find_row((data, (len(data),)), *self._table, self._seed))
+        return int(find_row(data, *self._views, self._seed))
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The views hold addresses, which mean nothing in another process or once the arrays are gone.
@@ -162,9 +162,12 @@ def slots_for(keys: int) -> int:
 
 
 def fill_slots(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64], slots: NDArray[np.uint64]
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    slots: NDArray[np.uint64],
+    progress: Callable[[int], None] | None = None,
 ) -> tuple[int, NDArray[np.int64]]:
-    """Enter every key into `slots`, which holds zeros.
+    """Enter every key into `slots`, which holds zeros; `progress` is told the number of keys, now and then.
 
     Returns
     -------
@@ -179,7 +182,7 @@ def fill_slots(
         The keys collide under every seed, which no keys do by accident.
     """
     for seed in _SEEDS:
-        repeats = _try_seed(data, offsets, slots, seed)
+        repeats = _try_seed(data, offsets, slots, seed, progress or (lambda keys: None))
         if repeats is not None:
             return seed, repeats
         slots[:] = 0
@@ -187,7 +190,11 @@ def fill_slots(
 
 
 def _try_seed(
-    data: NDArray[np.uint8], offsets: NDArray[np.int64], slots: NDArray[np.uint64], seed: int
+    data: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    slots: NDArray[np.uint64],
+    seed: int,
+    progress: Callable[[int], None],
 ) -> NDArray[np.int64] | None:
     data, offsets = frozen(data), frozen(offsets)
     repeats = []
@@ -201,4 +208,5 @@ def _try_seed(
         if inserted < stop - start:
             rows = np.flatnonzero(earlier[: stop - start] >= 0)
             repeats.append(np.stack([rows + start, earlier[rows]], axis=1))
+        progress(stop)
     return np.concatenate(repeats) if repeats else np.empty((0, 2), np.int64)

@@ -46,7 +46,8 @@ def embedding(
     Raises
     ------
     TypeError
-        `kwargs` name what the matrix decides: ``input_dim``, ``output_dim``, ``weights``.
+        `kwargs` name what the matrix decides: ``input_dim``, ``output_dim``, ``weights``,
+        ``embeddings_initializer``.
     ValueError
         The matrix is not 2-d, or empty; or `mask_zero` would hide the vector of a key in row 0.
     """

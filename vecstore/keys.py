@@ -26,7 +26,11 @@ Keys = Sequence[str] | Iterable[str] | NDArray[Any] | Any
 
 def frozen(array: ArrayLike, dtype: Any = None) -> NDArray[Any]:
     """Return `array` as a read-only, contiguous, aligned array; a view where it already is all but read-only."""
-    if not isinstance(array, np.ndarray) or (dtype is not None and array.dtype != dtype) or not array.flags.carray:
+    if (
+        not isinstance(array, np.ndarray)
+        or (dtype is not None and array.dtype != dtype)
+        or not (array.flags.c_contiguous and array.flags.aligned)
+    ):
         array = np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
     view = array.view()
     view.setflags(write=False)
@@ -100,6 +104,8 @@ class KeyBatch:
     def from_offsets(cls, data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> "KeyBatch":
         """Return the batch whose key i is ``data[offsets[i]:offsets[i + 1]]``, Arrow's layout; a view."""
         data, offsets = frozen(data, np.uint8), frozen(offsets, np.int64)
+        if len(offsets) > 1 and (offsets[0] < 0 or offsets[-1] > len(data) or bool(np.any(offsets[1:] < offsets[:-1]))):
+            raise ValueError(f"expected offsets that ascend within {len(data):,} bytes")
         return cls(data, offsets[:-1], offsets[1:])
 
     def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -208,12 +214,16 @@ def _from_arrow(keys: Any) -> KeyBatch:
             array = pa.chunked_array([pa.nulls(0, getattr(array.type, "value_type", array.type))])
         elif pa.types.is_dictionary(array.type):
             array = array.unify_dictionaries()
+        elif _is_text(array.type):
+            array = array.cast(pa.large_binary())  # the 32-bit offsets of one array end at 2 GiB
         array = array.combine_chunks()
     if isinstance(array, pa.DictionaryArray):
-        return _from_dictionary(array)
+        if len(array.dictionary) <= len(array):
+            return _from_dictionary(array)
+        array = array.dictionary_decode()  # a few rows of a column with many entries
     if pa.types.is_null(array.type):
         return KeyBatch(_NO_BYTES, _NOWHERE, _NOWHERE, frozen(np.full(len(array), -1), np.int64))
-    if not any(accepts(array.type) for accepts in _string_types(pa)):
+    if not _is_text(array.type):
         raise TypeError(f"expected an Arrow array of strings, found {array.type}")
     array = array.cast(pa.large_binary())
     _, offsets, data = array.buffers()
@@ -231,16 +241,12 @@ def _import_arrow(keys: Any) -> "pa.Array | pa.ChunkedArray":
     return pa.array(keys) if hasattr(keys, "__arrow_c_array__") else pa.chunked_array(keys)
 
 
-def _string_types(pa: Any) -> list[Any]:
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
     types = pa.types
-    return [
-        types.is_string,
-        types.is_large_string,
-        types.is_string_view,
-        types.is_binary,
-        types.is_large_binary,
-        types.is_binary_view,
-    ]
+    texts = (types.is_string, types.is_large_string, types.is_string_view)
+    return any(accepts(kind) for accepts in (*texts, types.is_binary, types.is_large_binary, types.is_binary_view))
 
 
 def _from_dictionary(array: "pa.DictionaryArray") -> KeyBatch:

@@ -167,6 +167,11 @@ def open_files(path: Path) -> StoreFiles:
     _check(path, "offsets.npy", files.offsets, "<i8", (v + 1,))
     _check(path, "index.npy", files.index, "<u8", (files.index.size,))
     _check(path, "moments.npy", files.moments, "<f8", (2, d))
+    if files.offsets[0] != 0 or files.offsets[-1] != files.keys.size:
+        raise StoreError(
+            f"{path}: offsets.npy: expected offsets that ascend from 0 to {files.keys.size:,}, the bytes of "
+            f"all keys, found {files.offsets[0]:,} to {files.offsets[-1]:,}; the files are not of one store"
+        )
     slots = files.index.size
     if slots <= v or slots & (slots - 1):
         raise StoreError(f"{path}: index.npy: expected a power of two above {v:,} slots, found {slots:,}")

@@ -106,7 +106,8 @@ def align(
     absent = np.flatnonzero(found_rows < 0)
     missing = [wanted.keys[i] for i in absent]
     names = missing + [key for key, places in wanted.unknown.items() for _ in places]
-    places = np.append(wanted.rows[absent], [row for rows in wanted.unknown.values() for row in rows]).astype(np.int64)
+    unknown = np.array([row for rows in wanted.unknown.values() for row in rows], np.int64)
+    places = np.concatenate([wanted.rows[absent], unknown])
     if names and fill is not None:
         result[places] = fill(names)
     return EmbeddingMatrix(result, rows >= 0, missing)

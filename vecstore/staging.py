@@ -6,7 +6,9 @@ it in one step on Linux (``renameat2``); elsewhere the old one steps aside first
 instant.
 
 Whoever writes holds a lock on the partial folder, which the kernel drops when the process dies. A partial
-folder without a lock is therefore debris, and the next run for the same target removes it.
+folder without a lock is therefore debris, and the next run for the same target removes it. Where the file system
+has no locks, debris cannot be told from a conversion that is under way, and stays. A network file system may keep
+locks to one machine: convert there from one machine at a time.
 """
 
 import contextlib
@@ -14,9 +16,9 @@ import ctypes
 import errno
 import os
 import re
+import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -66,15 +68,17 @@ class StagedFolder:
         self._check_target()
         try:
             self._clear_debris()
-            self.path = Path(tempfile.mkdtemp(_SUFFIX, f".{self.target.name}.", self.target.parent))
-            self.path.chmod(0o777 & ~_umask())
+            self._check_target()  # again: an old store may have come back
+            self.path = _partial(self.target)
+            self.path.mkdir()
+            self._lock = _lock(self.path)
+        except BlockingIOError:
+            # A living run; or one that took our folder, not locked yet, for debris.
+            raise TargetError(f"{self.target}: is being written by another process") from None
+        except TargetError:
+            raise
         except OSError as error:
-            if isinstance(error, TargetError):
-                raise
             raise TargetError(f"{self.target}: cannot write beside it: {error}") from None
-        self._lock = _try_lock(self.path)
-        if self._lock is None and sys.platform != "win32":
-            raise self._taken()  # by a run that took our folder, not yet locked, for debris
         return self
 
     def __exit__(
@@ -117,14 +121,17 @@ class StagedFolder:
 
     def _clear_debris(self) -> None:
         """Remove what killed runs left; refuse to go on beside a living one."""
-        # The random part has no dot, so that the debris of "glove" is not taken for that of "glove.vecstore".
+        # Without a dot, so that the debris of "glove.vecstore" is not taken for that of "glove".
         ours = re.compile(re.escape(f".{self.target.name}.") + r"[^.]+" + re.escape(_SUFFIX))
         for debris in self.target.parent.iterdir():
             if not ours.fullmatch(debris.name) or debris.is_symlink() or not debris.is_dir():
                 continue
-            lock = _try_lock(debris)
+            try:
+                lock = _lock(debris)
+            except FileNotFoundError:
+                continue
             if lock is None and sys.platform != "win32":
-                raise self._taken()
+                continue  # no locks here: it may be alive
             if (debris / _ASIDE).exists() and not self.target.exists():
                 (debris / _ASIDE).rename(self.target)  # killed between the two renames of `_exchange`
             # On Windows, files that a living process holds open cannot be removed, and stop this here.
@@ -133,14 +140,13 @@ class StagedFolder:
             if lock is not None:
                 os.close(lock)
 
-    def _taken(self) -> TargetError:
-        return TargetError(f"{self.target}: is being written by another process")
-
     def _exchange(self) -> Path:
         """Put the new folder under the target's name; return where the old one is now."""
         if _swap(self.path, self.target):
             return self.path
-        aside = Path(tempfile.mkdtemp(_SUFFIX, f".{self.target.name}.", self.target.parent))
+        aside = _partial(self.target)
+        aside.mkdir()
+        lock = _lock(aside)
         old = aside / _ASIDE
         self.target.rename(old)
         try:
@@ -149,6 +155,9 @@ class StagedFolder:
             old.rename(self.target)
             aside.rmdir()
             raise
+        finally:
+            if lock is not None:
+                os.close(lock)
         return aside
 
 
@@ -166,49 +175,53 @@ def staged_file(target: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             raise TargetError(f"{target}: expected a file to write, found a folder")
         if target.exists() and not overwrite:
             raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
-        handle, name = tempfile.mkstemp(_SUFFIX, f".{target.name}.", target.parent)
+        partial = _partial(target)
+        file = partial.open("xb", buffering=_BUFFER_BYTES)
     except OSError as error:
         if isinstance(error, TargetError):
             raise
         raise TargetError(f"{target}: cannot be written: {error.strerror}") from None
     try:
-        with open(handle, "wb", buffering=_BUFFER_BYTES) as file:
+        with file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, target)
+        partial.replace(target)
     except BaseException:
-        os.unlink(name)
+        partial.unlink()
         raise
     sync_folder(target.parent)
 
 
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _partial(target: Path) -> Path:
+    """Return a new name beside `target`; its random part has no dot."""
+    return target.parent / f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}"
 
 
-def _try_lock(folder: Path) -> int | None:
-    """Lock a folder without waiting; return the open handle, or None if another process holds the lock."""
+def _lock(folder: Path) -> int | None:
+    """Lock a folder without waiting; return the open handle, or None where the system has no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process holds the lock, or has just removed or renamed the folder.
+    """
     if sys.platform == "win32":
         return None
     import fcntl
 
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
+    handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever held the lock before may have removed the folder, or have given it another name.
         if os.path.samestat(os.fstat(handle), os.stat(folder)):
             return handle
-    except OSError:
+    except (BlockingIOError, FileNotFoundError):
         pass
+    except OSError:
+        os.close(handle)
+        return None
     os.close(handle)
-    return None
+    raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(folder))
 
 
 def _swap(one: Path, other: Path) -> bool:

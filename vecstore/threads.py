@@ -12,7 +12,7 @@ that this process may run on.
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
 
 __all__ = ["num_threads", "split"]
@@ -56,14 +56,14 @@ def split(work: Callable[[int, int], object], n: int, grain: int) -> None:
         if n:
             work(0, n)
         return
-    # Bounds on multiples of 64 items keep two threads off one cache line of the output.
-    bounds = [n * part // parts // 64 * 64 for part in range(parts)] + [n]
-    ranges = list(pairwise(bounds))
+    ranges = list(pairwise(n * part // parts for part in range(parts + 1)))
+    futures: list[Future[object]] = []
     try:
-        pool = _shared_pool()
-        futures = [pool.submit(work, start, stop) for start, stop in ranges[1:]]
+        for start, stop in ranges[1:]:
+            futures.append(_shared_pool().submit(work, start, stop))
     except RuntimeError:
         # The interpreter is shutting down and starts no threads any more.
+        wait(futures)
         work(0, n)
         return
     try:

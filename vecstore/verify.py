@@ -68,7 +68,8 @@ def verify(path: str | os.PathLike[str], *, progress: ProgressCallback | None = 
     try:
         files = open_files(folder)
     except StoreError as error:
-        return problems or [Problem(METADATA, str(error))]
+        file, _, description = str(error).removeprefix(f"{folder}: ").partition(": ")
+        return problems or [Problem(file, description) if file in ARRAYS else Problem(METADATA, str(error))]
     return problems + list(_check_order(files))
 
 

@@ -4,6 +4,7 @@ Vectors, keys and offsets go to their files as they come. The index is built in 
 are there, moments and metadata come last.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -63,8 +64,8 @@ class StoreWriter:
         survey(vectors, vectors.view(np.uint32), self._sums, self._squares, self._counts)
         self._vectors.append(vectors)
 
-    def index(self) -> NDArray[np.int64]:
-        """Complete keys and vectors, and index the keys.
+    def index(self, progress: Callable[[int], None] | None = None) -> NDArray[np.int64]:
+        """Complete keys and vectors, and index the keys; `progress` is told the number of keys, now and then.
 
         Returns
         -------
@@ -76,7 +77,7 @@ class StoreWriter:
         path = self.folder / "index.npy"
         with new_mapped_array(path, np.uint64, (slots_for(self.rows),)) as slots:
             data, offsets = map_array(self.folder / "keys.npy"), map_array(self.folder / "offsets.npy")
-            self._seed, repeats = fill_slots(data, offsets, slots)
+            self._seed, repeats = fill_slots(data, offsets, slots, progress)
         self._checksums["index.npy"] = checksum(path)
         return repeats
 

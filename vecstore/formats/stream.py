@@ -1,12 +1,12 @@
 """ByteStream: the bytes of a file, decompressed by content, with the place in the file as it lies on disk."""
 
 import os
+import stat
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from isal import igzip
 from isal.igzip_lib import IsalError
@@ -27,7 +27,7 @@ class ByteStream:
     Parameters
     ----------
     path : Path
-        A regular file or anything else that can be read as one.
+        A regular file.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class ByteStream:
     Raises
     ------
     FormatError
-        `path` is a folder, or empty.
+        `path` is a folder, a pipe, or empty.
     OSError
         It cannot be opened.
     """
@@ -52,10 +52,13 @@ class ByteStream:
         if path.is_dir():
             what = "a store already" if (path / "metadata.json").exists() else "a folder"
             raise FormatError(f"{path}: expected a file of word vectors, found {what}")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            raise FormatError(f"{path}: expected a regular file, found a pipe or a device; write it to a file first")
+        self.size = status.st_size
         self._raw = path.open("rb", buffering=0)
         self._bytes: Any = self._raw
         try:
-            self.size = os.fstat(self._raw.fileno()).st_size
             magic = self._raw.read(2)
             self._raw.seek(0)
             if not magic:
@@ -98,14 +101,6 @@ class ByteStream:
         """Close the file and end the decompressing thread."""
         self._bytes.close()
         self._raw.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _ReadAhead:

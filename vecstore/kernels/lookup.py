@@ -19,7 +19,7 @@ memory that the next one reads.
 import numpy as np
 
 from vecstore.kernels.machine import inline, kernel
-from vecstore.kernels.memory import load32, load64, prefetch, stack_words
+from vecstore.kernels.memory import STACK_WORDS, load32, load64, prefetch, stack_words
 
 __all__ = ["MAX_PROBE", "count_taken", "find_row", "find_rows", "hash_keys", "insert_rows"]
 
@@ -27,6 +27,7 @@ MAX_PROBE = 1024
 """Slots that a key may lie from its first slot; part of the store format."""
 
 _BLOCK = 256
+assert 3 * _BLOCK <= STACK_WORDS
 _P1 = np.uint64(0x9E3779B185EBCA87)
 _P2 = np.uint64(0xC2B2AE3D27D4EB4F)
 _P3 = np.uint64(0x165667B19E3779F9)

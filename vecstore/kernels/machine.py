@@ -23,7 +23,6 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from operator import index
@@ -43,7 +42,7 @@ _DTYPES = {
     for name, kind in {"u8": "u1", "u32": "u4", "u64": "u8", "i64": "i8", "f32": "f4", "f64": "f8"}.items()
 }
 _CALLABLE = {"memcpy", "memmove", "memset", "sqrt", "log", "sin", "cos", "sincos"}  # what kept machine code may call
-_loading = threading.Lock()
+_loading = threading.RLock()  # reentrant: whoever compiles may fork
 _kept: list[Any] = []  # numba functions that are called at their address
 
 
@@ -52,12 +51,14 @@ class View(NamedTuple):
 
     address: int
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
 
 def view(array: NDArray[Any]) -> View:
-    """Return the view of a C-contiguous array."""
-    assert array.flags.c_contiguous
-    return View(_address(array), array.shape)
+    """Return the view of an array, which must be C-contiguous and aligned."""
+    if not (array.flags.c_contiguous and array.flags.aligned):
+        raise ValueError("expected a C-contiguous, aligned array")
+    return View(_address(array), array.shape, array.dtype)
 
 
 def _find_data_field() -> int | None:
@@ -103,10 +104,10 @@ def kernel(signature: str) -> Callable[[Any], "Kernel"]:
 
 
 class Kernel:
-    """A compiled function. Arguments are NumPy arrays (or a `View` of one), integers and floats.
+    """A compiled function. Arguments are NumPy arrays or a `View` of one, bytes for a row of u8, integers and floats.
 
-    The dtype, order and number of dimensions of arrays are checked at each call, views are trusted; the range
-    of numbers is the caller's business.
+    The dtype, order and number of dimensions of arrays are checked at each call; the range of numbers is the
+    caller's business.
     """
 
     def __init__(self, function: FunctionType, signature: str) -> None:
@@ -124,12 +125,14 @@ class Kernel:
         for parameter, arg in zip(self.parameters, args, strict=True):
             if not parameter.ndim:
                 words.append(float(arg) if parameter.kind == "f64" else index(arg))
-            elif isinstance(arg, np.ndarray):
-                if arg.dtype != parameter.dtype or arg.ndim != parameter.ndim or not arg.flags.c_contiguous:
-                    raise TypeError(f"{self.function.__name__}: expected {parameter}, found {arg.dtype} {arg.shape}")
-                words += (_address(arg), *arg.shape)
+            elif type(arg) is bytes and parameter.kind == "u8" and parameter.ndim == 1:
+                words += (arg, len(arg))
             else:
-                words += (arg[0], *arg[1])
+                if isinstance(arg, np.ndarray):
+                    arg = view(arg)
+                if arg.dtype != parameter.dtype or len(arg.shape) != parameter.ndim:
+                    raise TypeError(f"{self.function.__name__}: expected {parameter}, found {arg.dtype} {arg.shape}")
+                words += (arg.address, *arg.shape)
         return call(*words)
 
     def _load(self) -> Any:
@@ -164,7 +167,8 @@ class _Parameter(NamedTuple):
 def _find_or_compile(name: str, kernel: Kernel) -> int:
     """Return the address of a kernel's machine code, from disk if it is there."""
     file_name = f"{name}-{_fingerprint()}.o"
-    for folder in _cache_folders():
+    folders = _cache_folders() if _fingerprint() else ()
+    for folder in folders:
         try:
             data = (folder / file_name).read_bytes()
         except OSError:
@@ -175,7 +179,7 @@ def _find_or_compile(name: str, kernel: Kernel) -> int:
     if code is None:
         _kept.append(compiled)
         return int(compiled.address)
-    for folder in _cache_folders():
+    for folder in folders:
         try:
             _write(folder / file_name, hashlib.blake2b(code, digest_size=32).digest() + code)
             break
@@ -188,12 +192,14 @@ def _place(name: str, code: bytes) -> int:
     """Put machine code into memory; return where its function lies."""
     _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
     _engine().finalize_object()
-    return int(_engine().get_function_address(name))
+    address = int(_engine().get_function_address(name))
+    assert address, name
+    return address
 
 
 def _write(path: Path, data: bytes) -> None:
     """Write a file that other processes see whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         partial.write_bytes(data)
@@ -206,22 +212,38 @@ def _write(path: Path, data: bytes) -> None:
 @cache
 def _cache_folders() -> tuple[Path, ...]:
     """Return where machine code is looked for and kept, the best place first; none that strangers can write to."""
-    folders = [Path(__file__).parent / "__pycache__"]
-    home = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
-    with suppress(RuntimeError):  # there is no home
-        folders.append((Path(home) if home else Path.home() / ".cache") / "vecstore" / "kernels")
-    return tuple(folders)
+    beside = Path(__file__).parent / "__pycache__"  # as trusted as the package itself
+    home = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME", "")
+    try:
+        cache = Path(home) if os.path.isabs(home) else Path.home() / ".cache"
+    except RuntimeError:
+        return (beside,)  # there is no home
+    folder = cache / "vecstore" / "kernels"
+    return (beside, folder) if _is_ours(folder) else (beside,)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Say whether nobody but this user can write to a folder that may be there."""
+    if not hasattr(os, "geteuid") or not folder.exists():
+        return True
+    status = folder.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
 @cache
 def _fingerprint() -> str:
-    """Return what machine code depends on: the text of all kernels, the processor and the system."""
+    """Return what machine code depends on: the text of all kernels, the processor and the system.
+
+    Empty within a zip, where nothing tells one version's kernels from another's.
+    """
     hasher = hashlib.blake2b(digest_size=8)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        hasher.update(path.read_bytes())
-    for text in (llvm.get_host_cpu_name(), _cpu_features(), llvm.get_default_triple()):
-        hasher.update(text.encode())
-    return hasher.hexdigest()
+    paths = sorted(Path(__file__).parent.glob("*.py"))
+    for path in paths:
+        text = path.read_bytes()
+        hasher.update(f"{path.name} {len(text)}\n".encode() + text)
+    for name in (llvm.get_host_cpu_name(), _cpu_features(), llvm.get_default_triple()):
+        hasher.update(f"{name}\n".encode())
+    return hasher.hexdigest() if paths else ""
 
 
 def _cpu_features() -> str:
@@ -307,11 +329,6 @@ def _jitted(function: FunctionType) -> Any:
     return numba.njit(nogil=True, error_model="numpy")(copy)
 
 
-def _forget_lock() -> None:
-    """In a forked child: no thread of the parent will ever release the lock it may have held."""
-    global _loading
-    _loading = threading.Lock()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lock)
+    # A child forked while a thread compiles or loads would inherit the locks of llvmlite and numba, held for ever.
+    os.register_at_fork(before=_loading.acquire, after_in_parent=_loading.release, after_in_child=_loading.release)
