@@ -2,7 +2,7 @@
 
 numba compiles a kernel the first time that any process of this machine calls it. The machine code is kept in a
 file, and from then on a process loads that file with llvmlite and calls it through ctypes: numba itself is not
-imported. That is the point: importing numba and waking its own cache takes 0.6 to 1.1 s and 45 MB in every
+imported. That is the point: importing numba and waking its own cache takes 0.6 to 1.1 s and 40 MB in every
 process, loading the machine code 4 ms, and most processes only ever look keys up.
 
 A kernel is an ordinary function, marked `kernel` with its signature. What it calls is either marked `inline` and
