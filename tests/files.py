@@ -1,15 +1,45 @@
 """Makes word2vec binaries byte by byte, good and bad, and reads them back."""
 
+import bz2
 import gzip
+import io
+import lzma
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from vecstore.formats.detect import open_source
 
 GZIP = {"plain": lambda data: data, "gzip": lambda data: gzip.compress(data, 1, mtime=0)}
+
+
+def zip_bytes(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip archive of some files."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def zstd_bytes(data: bytes) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(sink, "zstd") as stream:
+        stream.write(data)
+    return sink.getvalue().to_pybytes()
+
+
+PACKED = {
+    **GZIP,
+    "zip": lambda data: zip_bytes({"vectors.txt": data}),
+    "bz2": lambda data: bz2.compress(data, 1),
+    "xz": lambda data: lzma.compress(data, preset=0),
+    "zstd": zstd_bytes,
+}
 
 
 def word2vec_bytes(

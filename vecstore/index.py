@@ -59,14 +59,25 @@ class KeyIndex(Sequence[str]):
         ValueError
             A key is null, or stands twice.
         """
-        batch = KeyBatch.of(keys)
+        index, repeats = cls.build_first(KeyBatch.of(keys))
+        if len(repeats):
+            row, first = repeats[0]
+            raise ValueError(f"key {row}: {index[row]!r} stands at {first} already")
+        return index
+
+    @classmethod
+    def build_first(cls, batch: KeyBatch) -> tuple["KeyIndex", NDArray[np.int64]]:
+        """Return an index that leads from each key to the first row that holds it, and the repeats of `fill_slots`.
+
+        Raises
+        ------
+        ValueError
+            A key is null.
+        """
         data, offsets = batch.packed()
         slots = np.zeros(slots_for(len(batch)), np.uint64)
         seed, repeats = fill_slots(data, offsets, slots)
-        if len(repeats):
-            row, first = repeats[0]
-            raise ValueError(f"key {row}: {bytes(data[offsets[row] : offsets[row + 1]])!r} stands at {first} already")
-        return cls(data, offsets, slots, seed)
+        return cls(data, offsets, slots, seed), repeats
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return the rows of `keys`: (n,) int64, -1 where out of vocabulary.

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vecstore.kernels.packing import pack_keys
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -108,6 +110,12 @@ class KeyBatch:
             raise ValueError(f"expected offsets that ascend within {len(data):,} bytes")
         return cls(data, offsets[:-1], offsets[1:])
 
+    def without_nulls(self) -> "KeyBatch":
+        """Return the keys that are not null, in their order."""
+        if self.codes is None or self.codes.min(initial=0) >= 0:
+            return self
+        return KeyBatch(self.data, self.starts, self.stops, frozen(self.codes[self.codes >= 0]))
+
     def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return the keys end to end, in their order: data (b,) uint8 and offsets (n + 1,) int64; a copy.
 
@@ -121,10 +129,10 @@ class KeyBatch:
             if self.codes.min(initial=0) < 0:
                 raise ValueError(f"key {int(self.codes.argmin())}: expected a key, found a null")
             starts, stops = starts[self.codes], stops[self.codes]
-        lengths = stops - starts
-        offsets = np.zeros(len(self) + 1, np.int64)
-        np.cumsum(lengths, out=offsets[1:])
-        return self.data[np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)], offsets
+        data = np.empty(int((stops - starts).sum()), np.uint8)
+        offsets = np.empty(len(self) + 1, np.int64)
+        pack_keys(frozen(self.data), frozen(starts), frozen(stops), data, offsets)
+        return data, offsets
 
 
 _NO_BYTES = frozen([], np.uint8)

@@ -32,10 +32,13 @@ The metadata
 ``writer``    the program that wrote the store
 ``rows``, ``dim``, ``dtype``   v, d and the type of the vectors ("float32")
 ``hash``      {"name": "xxh64", "seed": integer}
-``source``    {"name": file name, "size": bytes, "format": str, "compression": str or null}
-``dropped``   what the source held and the store does not: {"duplicates": records, "undecodable": records}
+``source``    {"name": file name, "size": bytes, "format": str, "compression": str or null,
+              "modified": nanoseconds since 1970, or null or absent}
+``dropped``   what the source held and the store does not: records that were "duplicates" of another one, "undecodable"
+              or "unwanted" (absent: 0)
 ``unusual``   rows that were kept bit for bit, and that a user may want to know of:
-              {"nan": rows with a NaN, "infinite": rows with an infinity and no NaN, "zero": all-zero rows}
+              {"nan": rows with a NaN, "infinite": rows with an infinity and no NaN, "zero": all-zero rows, "huge":
+              finite rows with a number beyond 1e15 (absent: not counted)}
 ``files``     per array file {"size": bytes, "crc32": 8 hexadecimal digits}
 ``checksum``  last: the CRC-32 of every byte of metadata.json before ``"checksum"``
 
@@ -81,12 +84,25 @@ _METADATA_LIMIT = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The file that a store was made from: its name without folders, its size in bytes, and what it was."""
+    """What a store was made from.
+
+    Attributes
+    ----------
+    name : str
+        The file's name without folders.
+    size : int
+        Its size in bytes; of a source in memory, the bytes of its vectors.
+    format, compression : str, str or None
+        What it was, and how it was packed.
+    modified : int or None
+        When it was changed last, in nanoseconds since 1970; None if that is not known.
+    """
 
     name: str
     size: int
     format: str
-    compression: str | None
+    compression: str | None = None
+    modified: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,9 +257,8 @@ def _parse(file: Path, fields: dict[str, Any]) -> Metadata:
     if hashing.get("name") != "xxh64":
         raise StoreError(f"{file}: expected the hash xxh64, found {hashing.get('name')!r:.80}")
     source = take(fields, "source", dict)
-    compression = source.get("compression")
-    if compression is not None and not isinstance(compression, str):
-        raise StoreError(f"{file}: expected 'compression' to be text or null, found {compression!r:.80}")
+    compression = None if source.get("compression") is None else take(source, "compression", str)
+    modified = None if source.get("modified") is None else take(source, "modified", int)
     files = take(fields, "files", dict)
     if take(fields, "dtype", str) != "float32":
         raise StoreError(f"{file}: expected dtype float32, found {fields['dtype']!r:.80}")
@@ -253,7 +268,9 @@ def _parse(file: Path, fields: dict[str, Any]) -> Metadata:
         dim=take_size(fields, "dim"),
         dtype="float32",
         hash={"name": "xxh64", "seed": take_size(hashing, "seed", 2**64 - 1)},
-        source=Source(take(source, "name", str), take_size(source, "size"), take(source, "format", str), compression),
+        source=Source(
+            take(source, "name", str), take_size(source, "size"), take(source, "format", str), compression, modified
+        ),
         dropped=take_counts("dropped"),
         unusual=take_counts("unusual"),
         files={

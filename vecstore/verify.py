@@ -99,9 +99,9 @@ def _check_bytes(folder: Path, metadata: Metadata, progress: ProgressCallback) -
 def _check_order(files: StoreFiles) -> Iterator[Problem]:
     offsets, data = files.offsets, files.keys
     v = len(offsets) - 1
-    ascending = all(
-        bool(np.all(np.diff(offsets[start : start + _CHUNK + 1]) >= 0)) for start in range(0, max(v, 1), _CHUNK)
-    )
+    parts = (offsets[start : start + _CHUNK + 1] for start in range(0, max(v, 1), _CHUNK))
+    # Compared, not subtracted: a difference may wrap around.
+    ascending = all(bool(np.all(part[1:] >= part[:-1])) for part in parts)
     if offsets[0] != 0 or offsets[-1] != len(data) or not ascending:
         yield Problem("offsets.npy", f"expected offsets that ascend from 0 to {len(data):,}, the bytes of all keys")
         return

@@ -27,7 +27,7 @@ class Block:
         Key i is ``data[offsets[i]:offsets[i + 1]]``.
     vectors : (n, d) float32 array
     positions : (n,) int64 array
-        The byte of the (decompressed) source at which each key starts.
+        The byte of the (decompressed) source at which each record starts.
     first : int
         The number of records before this block.
     """
@@ -43,7 +43,7 @@ class Block:
 
 
 class VectorSource(Protocol):
-    """A file of word vectors, open for reading once, from start to end, in memory that does not grow with it."""
+    """Word vectors, open for reading once, from start to end, in memory that does not grow with them."""
 
     @property
     def dim(self) -> int:
@@ -67,6 +67,9 @@ class VectorSource(Protocol):
 
     def blocks(self) -> Iterator[Block]:
         """Read the records; raises FormatError where the file breaks its grammar."""
+
+    def locate(self, record: int, position: int) -> str:
+        """Say for a person where a record is, of which a block gives number (from 0) and position."""
 
     def close(self) -> None:
         """Let go of the file."""

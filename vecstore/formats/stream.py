@@ -1,24 +1,42 @@
-"""ByteStream: the bytes of a file, decompressed by content, with the place in the file as it lies on disk."""
+"""ByteStream: the bytes of a file or pipe, unpacked by content, with the place in the file as it lies on disk."""
 
+import io
 import os
+import queue
 import stat
-from collections import deque
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from isal import igzip
-from isal.igzip_lib import IsalError
-
 from vecstore.errors import FormatError
+from vecstore.formats.compression import DamagedError, packing, unpack, unpack_member
+from vecstore.layout import Source
 
-__all__ = ["ByteStream"]
+__all__ = ["STANDARD_INPUT", "ByteStream", "split_member"]
 
-_DAMAGE: Any = (EOFError, IsalError, igzip.BadGzipFile)
+STANDARD_INPUT = Path("-")
+"""The path that stands for standard input."""
+
 _AHEAD_BYTES, _AHEAD_BLOCKS = 1 << 20, 4
-_GZIP = b"\x1f\x8b"
+_HEAD_BYTES = 1 << 12
+# What packed text or numbers may grow to: GloVe packs to 40 %, word2vec binaries to 45 %, bombs to 0.1 %.
+_MOST_RATIO, _FREE_BYTES = 250, 1 << 26
 _DEFLATE_RATIO = 1032  # the most bytes that one byte of deflate can stand for (RFC 1951: 258 bytes in 2 bits)
+_FOREIGN = {
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!": "a RAR archive",
+    b"\x1f\x9d": "a file packed by compress",
+    b"\x04\x22\x4d\x18": "a file packed by lz4",
+}
+
+
+def split_member(source: Path) -> tuple[Path, str | None]:
+    """Split ``archive::member``; a path that exists as it is has no member."""
+    archive, separator, member = str(source).partition("::")
+    if not separator or source.exists() or not Path(archive).exists():
+        return source, None
+    return Path(archive), member
 
 
 class ByteStream:
@@ -27,56 +45,106 @@ class ByteStream:
     Parameters
     ----------
     path : Path
-        A regular file.
+        A regular file, a named pipe, or `STANDARD_INPUT`.
+    member : str, optional
+        The file of a zip archive to read; not needed if it holds one.
 
     Attributes
     ----------
     path : Path
+    member : str or None
+        The file of the archive that is read.
     size : int
-        Bytes of the file as it lies on disk.
+        Bytes of the file as it lies on disk; 0 for a pipe.
+    modified : int or None
+        When the file was changed last, in nanoseconds since 1970; None for a pipe.
     compression : str or None
-        "gzip", or None.
+        "gzip", "zip", "bz2", "xz", "zstd", or None.
     most : int
         No more bytes than this can come out, whatever the file's header says.
 
     Raises
     ------
     FormatError
-        `path` is a folder, a pipe, or empty.
+        `path` is a folder, a device, or empty; it is packed in a way, or twice, that nobody here reads; or the
+        member cannot be read.
     OSError
         It cannot be opened.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, member: str | None = None) -> None:
         self.path = path
-        if path.is_dir():
-            what = "a store already" if (path / "metadata.json").exists() else "a folder"
-            raise FormatError(f"{path}: expected a file of word vectors, found {what}")
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
-            raise FormatError(f"{path}: expected a regular file, found a pipe or a device; write it to a file first")
-        self.size = status.st_size
-        self._raw = path.open("rb", buffering=0)
-        self._bytes: Any = self._raw
+        self.member = member
+        self._raw = _Raw(path)
+        self._reader: _ReadAhead | None = None
+        self._head = b""
+        self._unpacked = 0
         try:
-            magic = self._raw.read(2)
-            self._raw.seek(0)
-            if not magic:
+            self.size, self.modified = self._raw.size, self._raw.modified
+            head = self._raw.head
+            if not head:
                 raise FormatError(f"{path}: expected a file of word vectors, found an empty file")
-            self.compression = "gzip" if magic == _GZIP else None
-            self.most = self.size * (_DEFLATE_RATIO if self.compression else 1)
+            self.compression = packing(head)
+            self.most = self._open(head)
             if self.compression:
-                self._bytes = _ReadAhead(igzip.IGzipFile(fileobj=self._raw, mode="rb").read)  # type: ignore[no-untyped-call]
-            elif hasattr(os, "posix_fadvise"):
-                os.posix_fadvise(self._raw.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+                self._refuse(self.peek(_HEAD_BYTES), within=True)
         except BaseException:
-            self._raw.close()
+            self.close()
             raise
+
+    def _open(self, head: bytes) -> int:
+        """Set up what unpacks the file; return the most bytes that can come out."""
+        self._refuse(head)
+        if self.member is not None and self.compression != "zip":
+            raise FormatError(f"{self.path}: expected a zip archive with a member {self.member!r}, found another file")
+        if self.compression is None:
+            return self.size if self._raw.regular else 1 << 62
+        if self.compression == "zip":
+            if not self._raw.regular:
+                raise FormatError(f"{self.path}: a zip archive cannot be read from a pipe; write it to a file first")
+            self.member, unpacked = unpack_member(self.path, self._raw, self.member)
+        else:
+            unpacked = unpack(self.compression, self._raw)
+        self._reader = _ReadAhead(unpacked.read)
+        if not self._raw.regular:
+            return 1 << 62
+        most = unpacked.most if unpacked.most is not None else 1 << 62
+        if self.compression in ("gzip", "zip"):
+            most = min(most, _DEFLATE_RATIO * self.size)
+        return min(most, _FREE_BYTES + _MOST_RATIO * self.size)
+
+    def _refuse(self, head: bytes, *, within: bool = False) -> None:
+        """Raise if the file, or what is packed within it, is something to unpack by other means."""
+        what = next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), None)
+        if head[257:262] == b"ustar":
+            what = "a tar archive"
+        if within and what is None and packing(head):
+            what = f"{packing(head)} data within {self.compression} data"
+        if what:
+            raise FormatError(f"{self.place}: expected a file of word vectors, found {what}; unpack it first")
+
+    @property
+    def place(self) -> str:
+        """The file's name for messages, with that of the archive's member."""
+        return f"{self.path}::{self.member}" if self.compression == "zip" and self.member else str(self.path)
 
     @property
     def done(self) -> int:
         """Bytes of the file that were read, as they lie on disk."""
-        return self._raw.tell()
+        return self._raw.done
+
+    def describe(self, format: str) -> Source:
+        """Return what a store's metadata says of the file; of a pipe, once all is read."""
+        name = str(self.path.name).encode("utf-8", "replace").decode()
+        size = self.size if self._raw.regular else self.done
+        return Source(name, size, format, self.compression, self.modified)
+
+    def peek(self, count: int) -> bytes:
+        """Return the next `count` bytes, or fewer at the end, without taking them."""
+        if len(self._head) < count:
+            more = bytearray(count - len(self._head))
+            self._head += bytes(more[: self._fill(memoryview(more))])
+        return self._head[:count]
 
     def fill(self, view: memoryview) -> int:
         """Read into `view` until it is full or the stream ends; return the number of bytes read.
@@ -84,48 +152,150 @@ class ByteStream:
         Raises
         ------
         FormatError
-            The compressed data ends early, fails its checksum, or is followed by something else.
+            The packed data ends early, fails its checksum, is followed by something else, or is a bomb.
         """
+        count = min(len(view), len(self._head))
+        view[:count] = self._head[:count]
+        self._head = self._head[count:]
+        return count + self._fill(view[count:])
+
+    def _fill(self, view: memoryview) -> int:
+        readinto = self._reader.readinto if self._reader else self._raw.readinto
         filled = 0
         try:
-            while filled < len(view) and (count := self._bytes.readinto(view[filled:])):
+            while filled < len(view) and (count := readinto(view[filled:])):
                 filled += count
-        except _DAMAGE as error:
+        except DamagedError as error:
+            of = f" of {self.size:,}" if self.size else ""
             raise FormatError(
-                f"{self.path}: byte {self.done:,} of {self.size:,}: the gzip data is damaged or cut short "
+                f"{self.place}: byte {self.done:,}{of}: the {self.compression} data is damaged or cut short "
                 f"({error}); download the file again"
             ) from None
+        self._unpacked += filled
+        if self._reader and self._unpacked > _FREE_BYTES + _MOST_RATIO * self.done:
+            raise FormatError(
+                f"{self.place}: grows to more than {_MOST_RATIO} times its size, as no word vectors do; "
+                "if it is no bomb, unpack it first"
+            )
         return filled
 
     def close(self) -> None:
         """Close the file and end the decompressing thread."""
-        self._bytes.close()
+        if self._reader:
+            self._reader.close(wait=self._raw.regular)
         self._raw.close()
+
+
+class _Raw(io.RawIOBase):
+    """A file as it lies on disk: its first bytes known, the bytes read counted. Pipes need no seeking."""
+
+    def __init__(self, path: Path) -> None:
+        if path == STANDARD_INPUT:
+            self.file: Any = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115
+        else:
+            if path.is_dir():
+                what = "a store already" if (path / "metadata.json").exists() else "a folder"
+                raise FormatError(f"{path}: expected a file of word vectors, found {what}")
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+                raise FormatError(f"{path}: expected a file or a pipe, found a device")
+            self.file = path.open("rb", buffering=0)
+        try:
+            status = os.fstat(self.file.fileno())
+            self.regular = stat.S_ISREG(status.st_mode)
+            if path == STANDARD_INPUT:
+                if self.file.isatty():
+                    raise FormatError("standard input: expected a file of word vectors, found a terminal")
+                self.regular = False  # it may have been read from already
+            self.size = status.st_size if self.regular else 0
+            self.modified = status.st_mtime_ns if self.regular else None
+            self.done = 0
+            self.head = b""
+            while len(self.head) < _HEAD_BYTES and (more := self.file.read(_HEAD_BYTES - len(self.head))):
+                self.head += more
+            self._ahead = self.head
+            if hasattr(os, "posix_fadvise") and self.regular:
+                os.posix_fadvise(self.file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        except BaseException:
+            self.close()
+            raise
+
+    def readinto(self, view: Any) -> int:
+        count = min(len(view), len(self._ahead))
+        if count:
+            view[:count] = self._ahead[:count]
+            self._ahead = self._ahead[count:]
+        else:
+            count = self.file.readinto(view)
+        self.done += count
+        return count
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self.regular
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_SET and offset < 0:
+            raise ValueError(f"expected a place in the file, found {offset}")
+        if whence == os.SEEK_CUR:
+            offset -= len(self._ahead)
+        self._ahead = b""
+        return int(self.file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self.file.tell()) - len(self._ahead)
+
+    def close(self) -> None:
+        self.file.close()
+        super().close()
 
 
 class _ReadAhead:
     """Call `read` on a thread of its own, a few blocks ahead of whoever takes them.
 
-    isal's own threaded reader takes the end of its thread for the end of the data, and may then lose the last blocks.
+    isal's own threaded reader takes the end of its thread for the end of the data, and may then lose the last
+    blocks. The thread is a daemon: one that waits for a pipe must not keep the process alive.
     """
 
     def __init__(self, read: Callable[[int], bytes]) -> None:
         self._read = read
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="vecstore-reader")
-        self._blocks = deque(self._pool.submit(read, _AHEAD_BYTES) for _ in range(_AHEAD_BLOCKS))
+        self._blocks: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD_BLOCKS)
         self._rest = memoryview(b"")
+        self._ended = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="vecstore-reader", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        block: bytes | BaseException = b"-"
+        while block and not isinstance(block, BaseException) and not self._closed:
+            try:
+                block = self._read(_AHEAD_BYTES)
+            except BaseException as error:
+                block = error
+            self._blocks.put(block)
 
     def readinto(self, view: memoryview) -> int:
         """Copy what is there next into `view`; return the number of bytes, 0 at the end."""
-        if not self._rest and self._blocks:
-            self._rest = memoryview(self._blocks.popleft().result())
-            if self._rest:
-                self._blocks.append(self._pool.submit(self._read, _AHEAD_BYTES))
+        if not self._rest and not self._ended:
+            block = self._blocks.get()
+            self._ended = not block or isinstance(block, BaseException)
+            if isinstance(block, BaseException):
+                raise block
+            self._rest = memoryview(block)
         count = min(len(view), len(self._rest))
         view[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
 
-    def close(self) -> None:
-        """Drop what was read ahead and end the thread."""
-        self._pool.shutdown(cancel_futures=True)
+    def close(self, *, wait: bool) -> None:
+        """Drop what was read ahead and end the thread; `wait` for it unless it may wait for others."""
+        self._closed = True
+        while self._thread.is_alive():
+            try:
+                self._blocks.get(timeout=0.01)
+            except queue.Empty:
+                if not wait:
+                    break

@@ -10,28 +10,27 @@ that lost its step is betrayed by a key that is too long, a key with a newline, 
 """
 
 import re
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from vecstore.errors import FormatError
 from vecstore.formats.source import Block, CountMismatch
 from vecstore.formats.stream import ByteStream
 from vecstore.kernels.records import KEY_LIMIT, LONG_KEY, MORE, NO_NEWLINE, cut_records
 from vecstore.layout import Source
-from vecstore.staging import staged_file
 
-__all__ = ["DIM_LIMIT", "Word2vecSource", "write_word2vec"]
+__all__ = ["DIM_LIMIT", "WORD2VEC_HEADER", "Word2vecSource"]
 
 DIM_LIMIT = 1 << 20
 """Components of a vector; more than anyone's, so that an absurd header costs no memory."""
 
+WORD2VEC_HEADER = re.compile(rb"([0-9]{1,19}) +([0-9]{1,19}) *\r?\n")
+"""The first line: count and dim."""
+
 _HEADER_LIMIT = 64
 _BLOCK_BYTES = 1 << 22
-_HEADER = re.compile(rb"([0-9]{1,19}) +([0-9]{1,19}) *\r?\n")
-_NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf)", re.IGNORECASE)
+_NUMBER = re.compile(rb"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf)", re.IGNORECASE)
 
 
 class Word2vecSource:
@@ -57,11 +56,11 @@ class Word2vecSource:
         self.departures: list[str] = []
         head = bytearray(_HEADER_LIMIT)
         del head[stream.fill(memoryview(head)) :]
-        match = _HEADER.match(head)
+        match = WORD2VEC_HEADER.match(head)
         if not match:
             line = bytes(head).split(b"\n")[0]
             raise FormatError(
-                f"{stream.path}: byte 0: expected a word2vec header 'count dim', found {line!r}; "
+                f"{stream.place}: byte 0: expected a word2vec header 'count dim', found {line!r}; "
                 "this is not a word2vec binary"
             )
         self.expected, self.dim = int(match[1]), int(match[2])
@@ -70,7 +69,7 @@ class Word2vecSource:
         self._check_header(match[0])
 
     def _check_header(self, header: bytes) -> None:
-        found = f"{self._stream.path}: byte 0: the header {header!r}"
+        found = f"{self._stream.place}: byte 0: the header {header!r}"
         if self.expected == 0 or self.dim == 0:
             raise FormatError(f"{found} announces nothing: expected at least one record of one number")
         if self.dim > DIM_LIMIT:
@@ -84,15 +83,14 @@ class Word2vecSource:
             )
         if _is_text(self._head):
             raise FormatError(
-                f"{self._stream.path}: byte {self._start}: expected binary numbers after the first key, "
+                f"{self._stream.place}: byte {self._start}: expected binary numbers after the first key, "
                 f"found {self._head[:40]!r}; this is word2vec text, not binary"
             )
 
     @property
     def description(self) -> Source:
         """The file's name, size and kind."""
-        name = str(self._stream.path.name).encode("utf-8", "replace").decode()
-        return Source(name, self._stream.size, "word2vec", self._stream.compression)
+        return self._stream.describe("word2vec")
 
     @property
     def done(self) -> int:
@@ -102,6 +100,10 @@ class Word2vecSource:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+    def locate(self, record: int, position: int) -> str:
+        """Say where a record is."""
+        return f"{self._stream.place}: record {record + 1:,}, byte {position:,}"
 
     def blocks(self) -> Iterator[Block]:
         """Read the records, a few megabytes at a time.
@@ -148,7 +150,7 @@ class Word2vecSource:
             )
             end, status = stopped.tolist()
             if status != MORE:
-                raise self._lost(status, records + n, position + end, bytes(buffer[end : end + 40]))
+                raise self._lost(status, records + n, position + end, bytes(buffer[end : min(end + 40, held)]))
             if n:
                 used = int(block.offsets[n])
                 yield Block(
@@ -167,12 +169,14 @@ class Word2vecSource:
             if ended and not n:
                 self._check_rest(bytes(buffer[:held]), records, position)
                 return
-        if not ended:
-            held += self._stream.fill(view[held:])
-        self._check_after(bytes(buffer[:held]), position)
+        rest = bytes(buffer[:held])
+        while not rest.strip(b"\n") and (count := self._stream.fill(view)):
+            position += len(rest)
+            rest = bytes(buffer[:count])
+        self._check_after(rest, position)
 
     def _lost(self, status: int, record: int, position: int, found: bytes) -> FormatError:
-        where = f"{self._stream.path}: record {record + 1:,}, byte {position:,}"
+        where = self.locate(record, position)
         if status == LONG_KEY:
             return FormatError(
                 f"{where}: expected a key of at most {KEY_LIMIT:,} bytes and a space, found {found!r}...; "
@@ -187,7 +191,7 @@ class Word2vecSource:
     def _check_rest(self, rest: bytes, records: int, position: int) -> None:
         """Judge a file that ended before the announced number of records."""
         key, space, vector = rest.lstrip(b"\n").partition(b" ")
-        where = f"{self._stream.path}: record {records + 1:,}, byte {position:,}"
+        where = self.locate(records, position)
         if space:
             raise FormatError(
                 f"{where}: expected {4 * self.dim:,} bytes of vector after key {key!r:.80}, found {len(vector):,}; "
@@ -201,7 +205,7 @@ class Word2vecSource:
         """Judge what follows the announced number of records."""
         if rest.strip(b"\n"):
             self._differs(
-                f"{self._stream.path}: byte {position:,}: expected the end after {self.expected:,} records, "
+                f"{self._stream.place}: byte {position:,}: expected the end after {self.expected:,} records, "
                 f"found {rest[:40]!r}..."
             )
 
@@ -217,34 +221,3 @@ def _is_text(head: bytes) -> bool:
     fields = line.removesuffix(b"\r").split(b" ")[1 : None if newline else -1]  # the last may be cut off
     numbers = [field for field in fields if field]
     return bool(numbers) and all(_NUMBER.fullmatch(number) for number in numbers)
-
-
-def write_word2vec(path: Path, keys: Iterable[str], vectors: ArrayLike, *, newlines: bool = False) -> None:
-    """Write a word2vec binary.
-
-    Parameters
-    ----------
-    path : Path
-        Appears whole or not at all; replaced if it exists.
-    keys : v str
-        No key may hold a space or a newline, which the format cannot hold.
-    vectors : (v, d) array
-        Written as float32.
-    newlines : bool, default False
-        Whether a newline follows each vector, as word2vec.c writes it.
-
-    Raises
-    ------
-    FormatError
-        A key cannot be written.
-    ValueError
-        There are not as many keys as vectors.
-    """
-    rows = np.ascontiguousarray(vectors, "<f4")
-    after = b"\n" if newlines else b""
-    with staged_file(path, overwrite=True) as file:
-        file.write(b"%d %d\n" % rows.shape)
-        for i, (key, row) in enumerate(zip(keys, rows, strict=True)):
-            if " " in key or "\n" in key:
-                raise FormatError(f"{path}: key {i} ({key!r}): expected no space and no newline in a key")
-            file.write(b"%b %b%b" % (key.encode(), row.tobytes(), after))

@@ -1,4 +1,4 @@
-"""Machine operations that numba has no name for: a prefetch, unaligned loads, `memcpy`, words on the stack.
+"""Machine operations that numba has no name for: a prefetch, unaligned loads, `memcpy`, counting bits, a stack.
 
 None of them checks a bound. Indices count elements along the first axis of C-contiguous arrays, except in
 `load64` and `load32`, which read little-endian words at any byte of a uint8 array.
@@ -8,7 +8,17 @@ from typing import Any
 
 from vecstore.kernels.machine import Primitive
 
-__all__ = ["STACK_WORDS", "copy_bytes", "copy_row", "load32", "load64", "prefetch", "stack_words"]
+__all__ = [
+    "STACK_WORDS",
+    "copy_bytes",
+    "copy_row",
+    "load8",
+    "load32",
+    "load64",
+    "prefetch",
+    "stack_words",
+    "trailing_zeros",
+]
 
 STACK_WORDS = 1024
 """How many int64 `stack_words` gives."""
@@ -76,6 +86,12 @@ def load32() -> Any:
 
 
 @Primitive
+def load8() -> Any:
+    """``load8(data, at)``: return ``data[at]`` of a uint8 array, without numba's care for negative indices."""
+    return _load(8)
+
+
+@Primitive
 def copy_bytes() -> Any:
     """``copy_bytes(target, target_at, source, source_at, count)``: copy between uint8 arrays that do not overlap."""
     from numba import types
@@ -133,3 +149,20 @@ def stack_words() -> Any:
         return types.CPointer(types.int64)(), generate
 
     return stack_words
+
+
+@Primitive
+def trailing_zeros() -> Any:
+    """``trailing_zeros(word)``: return how many lower bits of a uint64, not 0, are clear."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def trailing_zeros(typing_context, word):
+        def generate(context, builder, signature, args):
+            return builder.cttz(args[0], ir.IntType(1)(1))
+
+        return types.int64(types.uint64), generate
+
+    return trailing_zeros

@@ -19,6 +19,7 @@ MORE, LONG_KEY, SPLIT_KEY, NO_NEWLINE = 0, 1, 2, 3
 
 _SPACE, _NEWLINE = 32, 10
 _INFINITY = np.uint32(0x7F800000)
+_HUGE = np.uint32(0x58635FA9)  # 1e15
 _MAGNITUDE = np.uint32(0x7FFFFFFF)
 
 
@@ -72,8 +73,8 @@ def survey(vectors, bits, sums, squares, counts):
     """Add up the components of the finite rows of `vectors` (n, d), and count the other kinds of row.
 
     `bits` are the same numbers as uint32. `sums` and `squares` (d,) float64 grow by each component and its square;
-    `counts` (4,) int64 by the rows that are finite, hold a NaN, hold an infinity but no NaN, and are all zero
-    (these are finite too).
+    `counts` (5,) int64 by the rows that are finite, hold a NaN, hold an infinity but no NaN, and, of the finite ones,
+    are all zero or hold a number beyond 1e15.
     """
     for i in range(vectors.shape[0]):
         largest = np.uint32(0)
@@ -85,6 +86,8 @@ def survey(vectors, bits, sums, squares, counts):
         counts[0] += 1
         if largest == 0:
             counts[3] += 1
+        if largest > _HUGE:
+            counts[4] += 1
         for j in range(vectors.shape[1]):
             value = np.float64(vectors[i, j])
             sums[j] += value

@@ -1,0 +1,211 @@
+"""Decompression: which way a file is packed, by its first bytes, and a function that reads it unpacked.
+
+gzip and the deflate of zip are isal's, bz2 and xz Python's own, zstd is pyarrow's. What follows a whole stream is
+another one (gzip, bz2, xz and zstd files may be put end to end), zeros to the end, or damage.
+
+A zip archive is read in place: its member's name is compared and shown, never used as a path.
+"""
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from isal import igzip_lib, isal_zlib
+
+from vecstore.errors import FormatError
+
+if TYPE_CHECKING:
+    import zipfile
+
+__all__ = ["DamagedError", "Unpacked", "packing", "unpack", "unpack_member"]
+
+_CHUNK = 1 << 18
+_XZ_MEMORY = 1 << 28  # bytes that a dictionary may take; xz -9 needs 64 MiB
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",  # an empty archive
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+}
+
+
+class DamagedError(Exception):
+    """Packed data ends early, fails its checksum, or is followed by something else."""
+
+
+class Unpacked(NamedTuple):
+    """`read(n)` gives about n bytes, and b"" at the end; no more than `most` bytes come out (None: not known).
+
+    It raises `DamagedError`, or the disk's own `OSError`.
+    """
+
+    read: Callable[[int], bytes]
+    most: int | None = None
+
+
+def packing(head: bytes) -> str | None:
+    """Return how a file that starts with `head` is packed: "gzip", "zip", "bz2", "xz", "zstd" or None."""
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
+def unpack(kind: str, raw: Any) -> Unpacked:
+    """Return a reader of a stream packed as `kind`, any of `packing`'s but zip."""
+    # Imported here: a process that converts nothing needs none of them.
+    if kind == "gzip":
+        return Unpacked(_checked(_Streams(raw, _new_gzip, b"\x1f\x8b").read))
+    if kind == "bz2":
+        import bz2
+
+        return Unpacked(_checked(_Streams(raw, bz2.BZ2Decompressor, b"BZh").read))
+    if kind == "xz":
+        import lzma
+
+        return Unpacked(
+            _checked(_Streams(raw, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY), b"\xfd7zXZ\x00").read)
+        )
+    import pyarrow as pa
+
+    return Unpacked(_checked(pa.CompressedInputStream(raw, "zstd").read))
+
+
+def unpack_member(path: Path, raw: Any, member: str | None) -> tuple[str, Unpacked]:
+    """Return the name and a reader of one member of a zip archive.
+
+    Parameters
+    ----------
+    path : Path
+        The archive, for messages.
+    raw : binary file
+        The archive, seekable.
+    member : str or None
+        Its member; None for the only one.
+
+    Raises
+    ------
+    FormatError
+        The archive is damaged, has no such member, or several and none was named; or the member is encrypted,
+        a symbolic link, or packed in a way that nobody here can read.
+    """
+    import zipfile
+
+    try:
+        archive = zipfile.ZipFile(raw)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise FormatError(f"{path}: the zip archive is damaged or cut short ({error}); download it again") from None
+    if any(name.endswith("/data.pkl") for name in archive.namelist()):
+        raise FormatError(
+            f"{path}: expected a file of word vectors, found a PyTorch file, a pickle, which may run code when loaded "
+            "and is never read here; load it with torch and give vecstore.convert((keys, vectors), target)"
+        )
+    # macOS keeps its own notes beside the files of an archive.
+    entries = [i for i in archive.infolist() if not i.is_dir() and not i.filename.startswith("__MACOSX/")]
+    names = [entry.filename for entry in entries]
+    shown = (", ".join(map(repr, names[:20])) or "none") + (", ..." if len(names) > 20 else "")
+    if member is not None and names.count(member) != 1:
+        raise FormatError(f"{path}: expected one member {member!r}, found {names.count(member)} among {shown}")
+    if member is None and len(entries) != 1:
+        remedy = f"; name one, as in '{path}::{names[0]}'" if names else ""
+        raise FormatError(f"{path}: expected a zip archive of one file, found {len(names)}: {shown}{remedy}")
+    entry = entries[0 if member is None else names.index(member)]
+    where = f"{path}::{entry.filename}"
+    if entry.flag_bits & 1:
+        raise FormatError(f"{where}: is encrypted; unpack it first")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise FormatError(f"{where}: is a symbolic link; name the file that it points to")
+    try:
+        opened = archive.open(entry)  # checks the member's own header against the archive's directory
+        if entry.compress_type == zipfile.ZIP_DEFLATED:
+            return entry.filename, Unpacked(_checked(_Deflated(raw, archive, entry).read), entry.file_size)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
+        raise FormatError(f"{where}: cannot be unpacked ({error})") from None
+    return entry.filename, Unpacked(_checked(opened.read), entry.file_size)
+
+
+def _new_gzip() -> Any:
+    # A tenth faster than isal's own threaded reader of files.
+    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+
+
+def _checked(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+    """Make one error of all that libraries raise on damaged data."""
+
+    def checked(count: int) -> bytes:
+        try:
+            return read(count)
+        except (MemoryError, DamagedError):
+            raise
+        except Exception as error:
+            if getattr(error, "errno", None) is not None:
+                raise  # the disk's
+            raise DamagedError(str(error)) from None
+
+    return checked
+
+
+class _Streams:
+    """Read streams that lie end to end, each with a decompressor of Python's usual kind."""
+
+    def __init__(self, raw: Any, new: Callable[[], Any], magic: bytes) -> None:
+        self._raw = raw
+        self._new = new
+        self._magic = magic
+        self._current = new()
+
+    def read(self, n: int) -> bytes:
+        while True:
+            if self._current.eof:
+                rest: bytes = self._current.unused_data
+                while len(rest) < len(self._magic) and (more := self._raw.read(_CHUNK)):
+                    rest += more
+                if not rest.startswith(self._magic):
+                    self._expect_zeros(rest)
+                    return b""
+                self._current = self._new()
+            else:
+                rest = self._raw.read(_CHUNK) if self._current.needs_input else b""
+                if self._current.needs_input and not rest:
+                    raise DamagedError("it ends before its end-of-stream mark")
+            data: bytes = self._current.decompress(rest, n)
+            if data:
+                return data
+
+    def _expect_zeros(self, rest: bytes) -> None:
+        while rest:
+            if rest.strip(b"\0"):
+                raise DamagedError("something else follows it")
+            rest = self._raw.read(_CHUNK)
+
+
+class _Deflated:
+    """Read a deflated member of a zip archive with isal, several times faster than `zipfile`; checks its CRC-32."""
+
+    def __init__(self, raw: Any, archive: "zipfile.ZipFile", entry: "zipfile.ZipInfo") -> None:
+        # `archive` has opened the member, so its local header is sound; its name and extra field come before the data.
+        raw.seek(entry.header_offset + 26)
+        lengths = raw.read(4)
+        raw.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), 1)
+        self._raw = raw
+        self._archive = archive
+        self._left = entry.compress_size
+        self._size, self._crc = entry.file_size, entry.CRC
+        self._done, self._found = 0, 0
+        self._current = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE)
+
+    def read(self, n: int) -> bytes:
+        data = b""
+        while not data and not self._current.eof:
+            packed = b""
+            if self._current.needs_input:
+                packed = self._raw.read(min(_CHUNK, self._left))
+                self._left -= len(packed)
+                if not packed:
+                    raise DamagedError("it ends before its end-of-stream mark")
+            data = self._current.decompress(packed, n)
+        self._done += len(data)
+        self._found = isal_zlib.crc32(data, self._found)
+        if self._done > self._size or (not data and (self._done, self._found) != (self._size, self._crc)):
+            raise DamagedError(f"expected {self._size:,} bytes with CRC-32 {self._crc:08x}")
+        return data
