@@ -9,7 +9,7 @@ import pytest
 
 from vecstore.errors import VocabularyError
 from vecstore.index import KeyIndex
-from vecstore.vocabulary import Vocabulary, read_vocabulary
+from vecstore.vocabulary import Vocabulary, read_keys, read_vocabulary
 
 TEXTS = ["nice great best", "nice lies", "größe nice great"]
 
@@ -274,3 +274,60 @@ def test_read_vocabulary_says_what_is_wrong_with_a_file(tmp_path, name, content,
 def test_read_vocabulary_of_no_file_is_an_os_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"v\.txt"):
         read_vocabulary(tmp_path / "v.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("k.txt", b"", []),
+        ("k.txt", b"\n", [""]),
+        ("k.txt", b"nice", ["nice"]),
+        ("k.txt", b"\n[UNK]\nnice\n", ["", "[UNK]", "nice"]),
+        ("k.txt", b"nice\nnice\n\n", ["nice", "nice", ""]),
+        ("k.txt", b"\xef\xbb\xbfnice\r\ngr\xc3\xb6\xc3\x9fe\r\n", ["nice", "größe"]),
+        ("k.txt", "a\x85b\rc\n\u2028\n d\te \n".encode(), ["a\x85b\rc", "\u2028", " d\te "]),
+        ("k.keys", b'["a"]', ['["a"]']),
+        ("k.json", b"[]", []),
+        ("k.json", b"{}", []),
+        ("k.json", b'\xef\xbb\xbf["", "[UNK]", "a\\n", "a\\n"]', ["", "[UNK]", "a\n", "a\n"]),
+        ("k.json", b'{"b": 1, "": 2, "[UNK]": 3, "a": 0}', ["a", "b", "", "[UNK]"]),
+        ("k.json", b'{"config": 1, "model": 0}', ["model", "config"]),
+    ],
+)
+def test_read_keys_takes_every_key_as_it_stands(tmp_path, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    assert read_keys(tmp_path / name) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("k.txt", b"nice\n\xff", "expected UTF-8 text: "),
+        ("k.json", b"\xff", "expected UTF-8 text: "),
+        ("k.json", b"", "expected JSON: "),
+        ("k.json", b"[" * 100_000, "expected JSON: "),
+        ("k.json", b'"nice"', "expected an object or an array, found str"),
+        ("k.json", b'["a", 1]', "expected keys in row order, found int 1 for key 1"),
+        ("k.json", b'["a", null]', "expected keys in row order, found NoneType None for key 1"),
+        ("k.json", b'[["a"]]', r"expected keys in row order, found list \['a'\] for key 0"),
+        ("k.json", b'{"a": 1, "b": 2}', "expected rows 0 to 1 for 2 keys, found 2 for 'b'"),
+        (
+            "k.json",
+            b'{"a": 0, "b": 1000000000000000000}',
+            "expected rows 0 to 1 for 2 keys, found 1000000000000000000 for",
+        ),
+        ("k.json", b'{"a": 0, "b": 0}', "keys 'a' and 'b' share row 0"),
+        ("k.json", b'{"a": -1, "b": 0}', "expected a row of 0 or more for key 'a', found -1"),
+        ("k.json", b'{"a": 0, "b": true}', "expected an integer row for key 'b', found bool True"),
+        ("k.json", b'{"a": 0, "a": 1, "b": 0}', "expected each key once, found 'a' twice"),
+    ],
+)
+def test_read_keys_says_what_is_wrong_with_a_file(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(VocabularyError, match=rf"{name}: {message}"):
+        read_keys(tmp_path / name)
+
+
+def test_read_keys_of_no_file_is_an_os_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"k\.txt"):
+        read_keys(tmp_path / "k.txt")

@@ -4,7 +4,9 @@ Keras is recognised by the methods of its objects, so nothing here imports it.
 """
 
 import json
-from collections.abc import Iterable, KeysView, Mapping, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,9 @@ from numpy.typing import NDArray
 from vecstore.errors import VocabularyError
 from vecstore.keys import frozen
 
-__all__ = ["Vocabulary", "read_vocabulary"]
+__all__ = ["Vocabulary", "distinct", "read_keys", "read_vocabulary"]
 
+_FILE_LIMIT = 1 << 28  # bytes: four times those of GoogleNews's keys
 _PADDING = ""
 _UNKNOWN = "[UNK]"
 
@@ -189,15 +192,10 @@ def read_vocabulary(path: Path) -> Vocabulary:
     OSError
         It cannot be read.
     """
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise VocabularyError(f"{path}: expected UTF-8 text: {error}") from None
-    try:
+    with _naming(path):
+        text = _read_text(path)
         if path.suffix != ".json":
-            # Only newlines end a line: str.splitlines would also cut at U+0085 and U+2028.
-            lines = text.removesuffix("\n").split("\n") if text else []
-            return Vocabulary.of([line.removesuffix("\r") for line in lines])
+            return Vocabulary.of(_lines(text))
         content = json.loads(text)
         config = content.get("config") if isinstance(content, dict) else None
         if isinstance(config, dict) and isinstance(config.get("word_index"), str):
@@ -206,7 +204,83 @@ def read_vocabulary(path: Path) -> Vocabulary:
         if not isinstance(content, dict | list):
             raise VocabularyError(f"expected an object or an array, found {type(content).__name__}")
         return Vocabulary.of(content)
+
+
+def read_keys(path: Path) -> list[str]:
+    """Read the keys of a matrix from a file: one for each row, none with a meaning of its own.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.json`` file with an array (keys in row order) or an object (key -> row); any other file is UTF-8
+        text with one key a line, in row order.
+
+    Returns
+    -------
+    list of str
+        In row order; a key may stand several times.
+
+    Raises
+    ------
+    VocabularyError
+        The file is neither, or the rows of its object are not 0, 1, 2, ... in any order.
+    OSError
+        It cannot be read.
+    """
+    with _naming(path):
+        text = _read_text(path)
+        if path.suffix != ".json":
+            return _lines(text)
+        content = json.loads(text, object_pairs_hook=distinct)
+        if isinstance(content, list):
+            return _checked_keys(content, "keys in row order")
+        if not isinstance(content, dict):
+            raise VocabularyError(f"expected an object or an array, found {type(content).__name__}")
+        keys = list(content)
+        rows = _check_rows(keys, list(content.values()))
+        if len(rows) and rows.max() >= len(rows):
+            row, key = rows.max(), keys[rows.argmax()]
+            raise VocabularyError(f"expected rows 0 to {len(rows) - 1} for {len(rows)} keys, found {row} for {key!r}")
+        return [keys[i] for i in np.argsort(rows)]
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(_FILE_LIMIT + 1)
+    if len(data) > _FILE_LIMIT:
+        raise VocabularyError(f"expected at most {_FILE_LIMIT:,} bytes of keys, found more")
+    return data.decode("utf-8-sig")
+
+
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of JSON, in which `json` would let the last of two equal keys win; an ``object_pairs_hook``.
+
+    Raises
+    ------
+    VocabularyError
+        A key stands twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise VocabularyError(f"expected each key once, found {counts.most_common(1)[0][0]!r:.80} twice")
+    return found
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Say in errors which file it is that holds no keys."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise VocabularyError(f"{path}: expected UTF-8 text: {error}") from None
     except VocabularyError as error:
         raise VocabularyError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise VocabularyError(f"{path}: expected JSON: {error}") from None
+
+
+def _lines(text: str) -> list[str]:
+    # Only newlines end a line: str.splitlines would also cut at U+0085 and U+2028.
+    lines = text.removesuffix("\n").split("\n") if text else []
+    return [line.removesuffix("\r") for line in lines]
