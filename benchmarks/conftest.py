@@ -34,7 +34,7 @@ import pytest
 
 import vecstore
 from vecstore.demo import glove_6b_50d
-from vecstore.formats.word2vec import write_word2vec
+from vecstore.formats.writers import write_word2vec
 from vecstore.threads import num_threads
 
 SAMPLE = 100_000

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import vecstore
 from vecstore.demo import glove_6b_50d
-from vecstore.formats.word2vec import write_word2vec
+from vecstore.formats.writers import write_word2vec
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 hypothesis.settings.register_profile("vecstore", deadline=None)  # no test is timed

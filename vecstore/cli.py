@@ -17,11 +17,13 @@ import typer
 from rich.console import Console
 
 import vecstore
-from vecstore.convert import Duplicates, EncodingErrors
+from vecstore.convert import Duplicates
+from vecstore.export import ExportFormat, exported_files
 from vecstore.formats.detect import Format
 from vecstore.formats.source import CountMismatch
 from vecstore.layout import VERSION
 from vecstore.progress import Progress, ProgressCallback
+from vecstore.selection import EncodingErrors
 from vecstore.staging import staged_file
 from vecstore.vocabulary import read_vocabulary
 
@@ -50,10 +52,21 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is th
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="A word2vec binary (.bin), plain or gzip.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="word2vec, GloVe, fastText .vec, .npy, safetensors or a model2vec folder, also packed (gzip, zip, "
+            "bz2, xz, zstd); archive.zip::member; - for standard input.",
+        ),
+    ],
     target: Annotated[Path, typer.Argument(metavar="STORE", help="The folder to make.")],
     format: Annotated[Format, typer.Option(help="The format of the source.")] = "auto",
     limit: Annotated[int | None, typer.Option(min=1, help="Read this many records and no more.")] = None,
+    keys: Annotated[Path | None, typer.Option(metavar="FILE", help="Store the keys in FILE alone, one a line.")] = None,
+    row_keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The keys of a matrix's rows, one a line. [NAME.keys.txt]")
+    ] = None,
     duplicates: Annotated[Duplicates, typer.Option(help="Which vector a repeated key gets.")] = "first",
     encoding_errors: Annotated[EncodingErrors, typer.Option(help="What to do with a key not in UTF-8.")] = "strict",
     count_mismatch: Annotated[
@@ -68,6 +81,8 @@ def convert(
             target,
             format=format,
             limit=limit,
+            keys=keys,
+            row_keys=row_keys,
             duplicates=duplicates,
             encoding_errors=encoding_errors,
             count_mismatch=count_mismatch,
@@ -75,6 +90,24 @@ def convert(
             progress=progress,
         )
     print(report)
+
+
+@app.command()
+def export(
+    path: Store,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="The file to make.")],
+    format: Annotated[ExportFormat, typer.Option(help="auto: by suffix, .bin, .vec, .npy or .kv.")] = "auto",
+    newlines: Annotated[
+        bool, typer.Option("--newlines", help="Put one after each vector of a word2vec binary.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a store as a file that other programs read."""
+    store = vecstore.open(path)
+    with _progress_bar() as progress:
+        vecstore.export(store, target, format=format, newlines=newlines, overwrite=overwrite, progress=progress)
+    size = sum(file.stat().st_size for file in exported_files(target, format))
+    print(f"{target}: {len(store):,} keys x {store.dim}, {size / 1e6:,.1f} MB")
 
 
 @app.command()
@@ -194,7 +227,8 @@ def _amount(progress: Progress, speed: float | None) -> str:
     if progress.unit != "bytes":
         return f"{progress.done:,}/{progress.total:,} {progress.unit}"
     rate = f", {speed / 1e6:,.0f} MB/s" if speed else ""
-    return f"{progress.done / 1e6:,.0f}/{progress.total / 1e6:,.0f} MB{rate}"
+    total = f"/{progress.total / 1e6:,.0f}" if progress.total else ""
+    return f"{progress.done / 1e6:,.0f}{total} MB{rate}"
 
 
 def main() -> None:

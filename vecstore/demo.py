@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vecstore.convert import convert
-from vecstore.formats.word2vec import write_word2vec
+from vecstore.formats.writers import write_word2vec
 from vecstore.progress import ProgressCallback
 from vecstore.store import VectorStore, open_store
 

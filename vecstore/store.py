@@ -281,6 +281,26 @@ class VectorStore:
         files = self._open_files
         return align(self.keys, files.vectors, files.moments, vocabulary, oov=oov, seed=seed, out=out, dtype=dtype)
 
+    def to_gensim(self) -> Any:
+        """Return the store as a gensim `KeyedVectors`, which shares the mapped vectors; needs gensim.
+
+        Takes time and memory for all v keys, as gensim keeps them: a list of str and a dict, some 150 bytes a key.
+        The vectors are not copied, and read-only: what changes them in place, such as `unit_normalize_all`, is
+        an error.
+
+        Returns
+        -------
+        gensim.models.KeyedVectors
+
+        Examples
+        --------
+        >>> store.to_gensim().similarity("nice", "good") > 0.7
+        True
+        """
+        from vecstore.gensim import to_keyed_vectors
+
+        return to_keyed_vectors(self.keys, self.vectors)
+
     def close(self) -> None:
         """Let go of the mapped files; arrays that were handed out stay valid. Any later call is an error."""
         self._files = None
