@@ -1,10 +1,9 @@
 import contextlib
+import errno
+import fcntl
 import os
-import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,17 +15,8 @@ from files import left_in, numbered, word2vec_bytes
 
 import vecstore
 from vecstore import staging
+from vecstore.errors import TargetBusyError
 from vecstore.staging import StagedFolder, staged_file
-
-CONVERT = "import sys, vecstore; vecstore.convert(*sys.argv[1:], overwrite=True)"
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A source of several blocks, so that converting it can be met in the middle."""
-    path = tmp_path / "vectors.bin"
-    path.write_bytes(word2vec_bytes(*numbered(30_000, 300)))
-    return path
 
 
 @pytest.fixture
@@ -36,31 +26,6 @@ def target(tmp_path: Path) -> Path:
 
 def write_store(folder: Path, content: str = "new") -> None:
     (folder / "metadata.json").write_text(content)
-
-
-def debris_of(target: Path) -> list[Path]:
-    return sorted(target.parent.glob(".*.partial"))
-
-
-@contextlib.contextmanager
-def converting(source: Path, target: Path) -> Iterator[subprocess.Popen]:
-    """A converting process whose partial folder is there."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(vecstore.__file__).parents[1])}
-    command = [sys.executable, "-c", CONVERT, source, target]
-    before = set(debris_of(target))
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            while process.poll() is None and not any(
-                (path / "keys.npy").exists() for path in new_debris(target, before)
-            ):
-                os.sched_yield()
-            yield process
-        finally:
-            process.kill()
-
-
-def new_debris(target: Path, before: set[Path]) -> set[Path]:
-    return set(debris_of(target)) - before
 
 
 def test_folder_appears_when_it_is_published(target):
@@ -195,68 +160,174 @@ def test_one_target_has_one_writer(target):
     assert left_in(target.parent) == {"target"}
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_writers_that_start_at_once_leave_one_whole_store(tmp_path, overwrite):
-    source = tmp_path / "vectors.bin"
-    source.write_bytes(word2vec_bytes(*numbered(10, 3)))
-    barrier = threading.Barrier(4)
+def test_of_writers_that_start_at_once_one_goes_on(target):
+    start, tried = threading.Barrier(4), threading.Barrier(4)
 
-    def write(target: Path) -> BaseException | None:
-        barrier.wait()
+    def enter(turn: int) -> str:
+        start.wait()
         try:
-            vecstore.convert(source, target, overwrite=overwrite)
-        except BaseException as error:
-            return error
-        return None
+            with StagedFolder(target):
+                tried.wait()
+        except vecstore.TargetError as error:
+            tried.wait()
+            return f"{type(error).__name__}: {error}"
+        return "entered"
 
+    refused = f"TargetBusyError: {target}: is being written by another process"
     with ThreadPoolExecutor(4) as pool:
-        for target in [tmp_path / str(i) for i in range(10)]:
-            errors = list(pool.map(write, [target] * 4))
-            assert {type(error) for error in errors} <= {type(None), vecstore.TargetError}
-            assert vecstore.verify(target) == []
-    assert left_in(tmp_path) == {"vectors.bin", *map(str, range(10))}
+        for _ in range(100):
+            assert sorted(pool.map(enter, range(4))) == sorted(["entered", refused, refused, refused])
+    assert left_in(target.parent) == set()
 
 
-def test_a_second_process_is_refused_while_the_first_goes_on(source, target):
-    with converting(source, target) as process:
-        process.send_signal(signal.SIGSTOP)
-        with pytest.raises(vecstore.TargetError, match="target: is being written by another process"):
-            vecstore.convert(source, target)
-        process.send_signal(signal.SIGCONT)
-        assert process.wait() == 0
-    assert vecstore.verify(target) == []
-    assert left_in(target.parent) == {"vectors.bin", "target"}
+def test_one_target_has_one_writer_by_whatever_path(target):
+    (target.parent / "link").symlink_to(target.parent)
+    with (
+        StagedFolder(target),
+        pytest.raises(TargetBusyError, match="link/target: is being written by another process"),
+        StagedFolder(target.parent / "link" / "target"),
+    ):
+        pytest.fail("entered")
+    with StagedFolder(target.parent / "link" / "target") as staged:
+        staged.publish()
+    assert left_in(target.parent) == {"link", "target"}
 
 
-def test_a_killed_process_leaves_no_store_or_a_whole_one(source, target):
-    random.seed(0)
-    moments = [0.0] + [random.uniform(0, 0.25) for _ in range(5)]
-    met = 0
-    for existing in False, True:
-        if existing:
-            vecstore.convert(source, target, overwrite=True)
-        for moment in moments:
-            with converting(source, target) as process:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(moment)
-                met += process.poll() is None
-                process.kill()
-                process.wait()
-            assert not target.exists() or vecstore.verify(target) == []
-            assert target.exists() or not existing
-    assert met > 0
-    vecstore.convert(source, target, overwrite=True)
-    assert vecstore.verify(target) == []
-    assert left_in(target.parent) == {"vectors.bin", "target"}
+def test_a_writer_refuses_before_it_removes_debris(target):
+    debris = target.parent / ".target.0.partial"
+    debris.mkdir()
+    with StagedFolder(target):
+        assert not debris.exists()
+        debris.mkdir()
+        with pytest.raises(TargetBusyError), StagedFolder(target):
+            pytest.fail("entered")
+        assert debris.exists()
+    with StagedFolder(target):
+        pass
+    assert left_in(target.parent) == set()
 
 
-def test_an_interrupted_process_leaves_nothing(source, target):
-    with converting(source, target) as process:
-        process.send_signal(signal.SIGINT)
-        errors = process.communicate()[1]
-    assert process.returncode != 0
-    assert errors.rstrip().endswith("KeyboardInterrupt")
-    assert left_in(target.parent) == {"vectors.bin"}
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[int]:
+    """A lock on `folder` that somebody else holds."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def test_the_folder_around_is_not_locked_while_one_writes(target):
+    with StagedFolder(target) as staged:
+        with locked(target.parent):
+            pass
+        staged.publish()
+
+
+def test_a_writer_waits_for_the_lock_on_the_folder_around(target):
+    with locked(target.parent) as handle, ThreadPoolExecutor(1) as pool:
+        entered = pool.submit(StagedFolder(target).__enter__)
+        with pytest.raises(TimeoutError):
+            entered.result(0.1)
+        assert left_in(target.parent) == set()
+        fcntl.flock(handle, fcntl.LOCK_UN)
+        entered.result().__exit__(None, None, None)
+
+
+def test_a_stranger_who_keeps_the_folder_around_locked_stops_nobody(target, monkeypatch):
+    monkeypatch.setattr(staging, "_PATIENCE", 0.05)
+    with locked(target.parent), StagedFolder(target) as staged:
+        with pytest.raises(TargetBusyError), StagedFolder(target):
+            pytest.fail("entered")
+        staged.publish()
+    assert left_in(target.parent) == {"target"}
+
+
+def test_waiting_for_the_folder_around_can_be_interrupted(target):
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with locked(target.parent):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt), StagedFolder(target):
+                pytest.fail("entered")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert left_in(target.parent) == set()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError("no more locks")])
+def test_failing_to_enter_leaves_nothing(target, monkeypatch, error):
+    def fail(folder: Path) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "_lock", fail)
+        expected = (KeyboardInterrupt, vecstore.TargetError)
+        with pytest.raises(expected), StagedFolder(target):
+            pytest.fail("entered")
+    assert left_in(target.parent) == set()
+
+
+def test_without_locks_a_writer_goes_on_and_leaves_what_may_be_alive(target, monkeypatch):
+    def no_locks(handle: int, operation: int) -> None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    other = target.parent / ".target.0.partial"
+    other.mkdir()
+    with StagedFolder(target) as staged:
+        staged.publish()
+    assert left_in(target.parent) == {"target", other.name}
+
+
+FORK = """
+import os, signal, sys
+from pathlib import Path
+from vecstore.staging import StagedFolder
+
+with StagedFolder(Path(sys.argv[1])):
+    child = os.fork()
+    if not child:
+        signal.pause()
+with StagedFolder(Path(sys.argv[1])) as staged:
+    staged.publish()
+os.kill(child, signal.SIGKILL)
+"""
+
+
+def test_a_process_forked_meanwhile_does_not_keep_the_locks(target, run_python):
+    run_python(FORK, target)
+    assert left_in(target.parent) == {"target"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_store_that_a_killed_run_put_aside_comes_back(target, overwrite):
+    old = target.parent / ".target.0.partial" / staging._ASIDE
+    old.mkdir(parents=True)
+    write_store(old, "old")
+    if overwrite:
+        with StagedFolder(target, overwrite=True) as staged:
+            assert (target / "metadata.json").read_text() == "old"
+            write_store(staged.path)
+            staged.publish()
+    else:
+        with pytest.raises(vecstore.TargetError, match="target: exists already"), StagedFolder(target):
+            pytest.fail("entered")
+        assert (target / "metadata.json").read_text() == "old"
+    assert left_in(target.parent) == {"target"}
+
+
+def test_a_name_too_long_is_refused(target):
+    for length in 240, 256:
+        name = "x" * length
+        with pytest.raises(vecstore.TargetError, match=f"{name}: cannot write beside it"):
+            StagedFolder(target.with_name(name)).__enter__()
+    assert left_in(target.parent) == set()
 
 
 def test_staged_file_appears_when_its_context_ends(target):

@@ -1,7 +1,7 @@
 """vecstore: a memory-mapped store for pre-trained word vectors.
 
 `convert` turns a published file into a store, once; `open` maps it in about a millisecond, and any number of
-processes share it.
+processes share it. `load` does both, whichever is needed; `export` writes a store as a file for other programs.
 
 >>> import vecstore
 >>> store = vecstore.open("glove.vecstore")
@@ -13,7 +13,9 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 
 from vecstore.convert import ConversionReport, convert
 from vecstore.errors import FormatError, FormatWarning, StoreError, TargetError, VecstoreError, VocabularyError
+from vecstore.export import export
 from vecstore.layout import Metadata, Source
+from vecstore.load import load
 from vecstore.matrix import EmbeddingMatrix
 from vecstore.progress import Progress
 from vecstore.store import VectorStore
@@ -37,6 +39,8 @@ __all__ = [
     "VocabularyError",
     "__version__",
     "convert",
+    "export",
+    "load",
     "open",
     "verify",
 ]

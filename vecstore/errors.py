@@ -22,6 +22,10 @@ class TargetError(VecstoreError, OSError):
     """The place where a store should appear is taken, or another conversion is writing there."""
 
 
+class TargetBusyError(TargetError):
+    """Another conversion is writing there at this moment; once it has ended, this one may be tried again."""
+
+
 class VocabularyError(VecstoreError, ValueError):
     """A vocabulary does not give each of its keys one row."""
 

@@ -1,14 +1,20 @@
 """Folders and files that appear whole under their names, or not at all.
 
-A folder's files are written into ``.NAME.RANDOM.partial`` beside the target. `publish` syncs that folder, gives it the
-target's name in one step, and syncs the folder around it. A folder that replaces another changes places with
-it in one step on Linux (``renameat2``); elsewhere the old one steps aside first, and the target is absent for an
-instant.
+A folder's files are written into ``.NAME.RANDOM.partial`` beside the target. What reaches the disk, in this order:
+each file, synced by whoever writes it; the partial folder, synced by `publish`; the target's name, given by one
+rename; the folder around it, synced. So a name never outlives a crash that its contents did not. A folder that
+replaces another changes places with it in one step on Linux (``renameat2``); elsewhere the old one steps aside
+first, and the target is absent for an instant.
 
-Whoever writes holds a lock on the partial folder, which the kernel drops when the process dies. A partial
-folder without a lock is therefore debris, and the next run for the same target removes it. Where the file system
-has no locks, debris cannot be told from a conversion that is under way, and stays. A network file system may keep
-locks to one machine: convert there from one machine at a time.
+Whoever writes holds a lock on the partial folder, which the kernel drops when the process dies. A partial folder
+with a lock turns the next run for the same target away; one without is debris, which that run removes. To look for
+them and to make one of its own, a run locks the folder around them, for a millisecond: of runs that start in one
+instant one goes on and the others are turned away. If a stranger keeps that folder locked, as ``flock FOLDER
+vecstore convert ...`` does, a run goes on without after some seconds; two may then work for one target, and the later
+one fails when it publishes.
+
+Where the file system has no locks, debris cannot be told from a conversion that is under way, and stays. A network
+file system may keep locks to one machine: convert there from one machine at a time.
 """
 
 import contextlib
@@ -19,13 +25,14 @@ import re
 import secrets
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
 from vecstore.arrays import sync_folder
-from vecstore.errors import TargetError
+from vecstore.errors import TargetBusyError, TargetError
 
 __all__ = ["StagedFolder", "staged_file"]
 
@@ -34,6 +41,7 @@ _ASIDE = "replaced"  # the name of an old store while it steps aside
 _BUFFER_BYTES = 1 << 20
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+_PATIENCE, _PAUSE = 5.0, 0.005  # seconds: for the lock on the folder around a target
 
 
 class StagedFolder:
@@ -53,9 +61,11 @@ class StagedFolder:
 
     Raises
     ------
+    TargetBusyError
+        On entering: another process is writing the target.
     TargetError
         On entering: the target exists and may not be replaced, is no store, has no folder around it or one
-        that cannot be written to, or another process is writing it. On `publish`: it has appeared meanwhile.
+        that cannot be written to. On `publish`: it has appeared meanwhile.
     """
 
     def __init__(self, target: Path, *, overwrite: bool = False) -> None:
@@ -65,30 +75,42 @@ class StagedFolder:
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        self._check_target()
-        try:
-            self._clear_debris()
-            self._check_target()  # again: an old store may have come back
-            self.path = _partial(self.target)
-            self.path.mkdir()
-            self._lock = _lock(self.path)
-        except BlockingIOError:
-            # A living run; or one that took our folder, not locked yet, for debris.
-            raise TargetError(f"{self.target}: is being written by another process") from None
-        except TargetError:
-            raise
-        except OSError as error:
-            raise TargetError(f"{self.target}: cannot write beside it: {error}") from None
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._leave)
+            try:
+                self._enter()
+            except BlockingIOError:
+                raise TargetBusyError(f"{self.target}: is being written by another process") from None
+            except TargetError:
+                raise
+            except OSError as error:
+                raise TargetError(f"{self.target}: cannot write beside it: {error}") from None
+            undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.path != self.target:
-            shutil.rmtree(self.path, ignore_errors=True)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._leave()
+
+    def _enter(self) -> None:
+        self._check_target()
+        with contextlib.ExitStack() as debris, _alone_in(self.target.parent):
+            self._seize_debris(debris)
+            self._check_target()  # again: another run may have published, or an old store come back
+            path = _partial(self.target)
+            path.mkdir()
+            self.path = path
+            self._lock = _lock(path)
+
+    def _leave(self) -> None:
+        try:
+            if self.path != self.target:
+                shutil.rmtree(self.path, ignore_errors=True)
+        finally:
+            lock, self._lock = self._lock, None
+            if lock is not None:
+                _unlock(lock)
 
     def publish(self) -> None:
         """Make the folder durable and give it the target's name."""
@@ -119,45 +141,44 @@ class StagedFolder:
         if target.is_symlink() or not (target / "metadata.json").is_file():
             raise TargetError(f"{target}: exists and is not a store; it will not be replaced")
 
-    def _clear_debris(self) -> None:
-        """Remove what killed runs left; refuse to go on beside a living one."""
+    def _seize_debris(self, debris: contextlib.ExitStack) -> None:
+        """Lock the folders that killed runs left, for `debris` to remove; refuse to go on beside a living one."""
         # Without a dot, so that the debris of "glove.vecstore" is not taken for that of "glove".
         ours = re.compile(re.escape(f".{self.target.name}.") + r"[^.]+" + re.escape(_SUFFIX))
-        for debris in self.target.parent.iterdir():
-            if not ours.fullmatch(debris.name) or debris.is_symlink() or not debris.is_dir():
+        seized = []
+        for folder in self.target.parent.iterdir():
+            if not ours.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
                 continue
             try:
-                lock = _lock(debris)
+                lock = _lock(folder)
             except FileNotFoundError:
                 continue
-            if lock is None and sys.platform != "win32":
-                continue  # no locks here: it may be alive
-            if (debris / _ASIDE).exists() and not self.target.exists():
-                (debris / _ASIDE).rename(self.target)  # killed between the two renames of `_exchange`
-            # On Windows, files that a living process holds open cannot be removed, and stop this here.
-            with contextlib.suppress(FileNotFoundError):
-                shutil.rmtree(debris)
             if lock is not None:
-                os.close(lock)
+                debris.callback(_unlock, lock)
+            elif sys.platform != "win32":
+                continue  # no locks here: it may be alive
+            seized.append(folder)
+        for folder in seized:
+            if (folder / _ASIDE).exists() and not self.target.exists():
+                (folder / _ASIDE).rename(self.target)  # killed between the two renames of `_exchange`
+            debris.callback(_remove, folder)
 
     def _exchange(self) -> Path:
         """Put the new folder under the target's name; return where the old one is now."""
         if _swap(self.path, self.target):
             return self.path
+        # Needs no lock: until the second rename the partial folder's turns others away, then this is debris.
         aside = _partial(self.target)
         aside.mkdir()
-        lock = _lock(aside)
         old = aside / _ASIDE
-        self.target.rename(old)
         try:
+            self.target.rename(old)
             self.path.rename(self.target)
         except BaseException:
-            old.rename(self.target)
+            if old.exists():
+                old.rename(self.target)
             aside.rmdir()
             raise
-        finally:
-            if lock is not None:
-                os.close(lock)
         return aside
 
 
@@ -198,6 +219,36 @@ def _partial(target: Path) -> Path:
     return target.parent / f".{target.name}.{secrets.token_hex(4)}{_SUFFIX}"
 
 
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Hold a lock on `folder`, waited for; none where the system has none, or a stranger does not let go."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_PAUSE)  # unlike a blocking flock, this can be interrupted
+            except OSError:
+                break
+        yield
+    finally:
+        _unlock(handle)
+
+
+def _remove(folder: Path) -> None:
+    # On Windows, files that a living process holds open cannot be removed, and whoever tries stops here.
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
 def _lock(folder: Path) -> int | None:
     """Lock a folder without waiting; return the open handle, or None where the system has no locks.
 
@@ -222,6 +273,15 @@ def _lock(folder: Path) -> int | None:
         return None
     os.close(handle)
     raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(folder))
+
+
+def _unlock(handle: int) -> None:
+    """Drop a lock and close its handle; closing alone would leave the lock with a process forked meanwhile."""
+    import fcntl
+
+    with contextlib.suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
 
 
 def _swap(one: Path, other: Path) -> bool:
