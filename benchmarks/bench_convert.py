@@ -19,20 +19,6 @@ _BLOCK = 1 << 22
 
 
 @pytest.fixture
-def prepare(folder):
-    """Return a function that gives an empty folder, with nothing left for the disk to do."""
-
-    def empty():
-        shutil.rmtree(folder / "out", ignore_errors=True)
-        (folder / "out").mkdir()
-        os.sync()
-        return folder / "out"
-
-    yield empty
-    shutil.rmtree(folder / "out", ignore_errors=True)
-
-
-@pytest.fixture
 def check(store):
     """Return a function that compares a result with the session's store, on some rows."""
     rows = np.random.default_rng(0).integers(0, len(store), 1000)

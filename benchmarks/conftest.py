@@ -20,6 +20,7 @@ import json
 import os
 import platform
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -39,7 +40,7 @@ from vecstore.threads import num_threads
 
 SAMPLE = 100_000
 OOV = 0.05
-VERSIONS = ("vecstore", "numpy", "numba", "pyarrow", "isal", "gensim", "pandas")
+VERSIONS = ("vecstore", "numpy", "numba", "pyarrow", "isal", "gensim", "pandas", "polars")
 
 _RESULTS = pytest.StashKey[list]()
 
@@ -155,6 +156,20 @@ def contest(benchmark, data, pytestconfig):
         return benchmark.extra_info
 
     return run
+
+
+@pytest.fixture
+def prepare(folder):
+    """Return a function that gives an empty folder, with nothing left for the disk to do."""
+
+    def empty():
+        shutil.rmtree(folder / "out", ignore_errors=True)
+        (folder / "out").mkdir()
+        os.sync()
+        return folder / "out"
+
+    yield empty
+    shutil.rmtree(folder / "out", ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

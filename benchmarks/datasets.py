@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.demo import glove_6b_50d
+from vecstore.formats.writers import write_text
 
 GOOGLENEWS_SHAPE = (3_000_000, 300)
 _CHUNK = 20_000
@@ -52,6 +53,15 @@ def googlenews(path: Path, shape: tuple[int, int] = GOOGLENEWS_SHAPE, seed: int 
             chunk = keys[start : start + _CHUNK]
             file.write(b"".join(_records(chunk, bfloat16_normals(len(chunk), shape[1], rng))))
     return path
+
+
+def text(path: Path, shape: tuple[int, int], seed: int = 0) -> tuple[list[str], NDArray[np.float32]]:
+    """Write a text as GloVe is published: a line a key, numbers of five decimals; return its keys and vectors."""
+    keys = glove_6b_50d()[0][: shape[0]]
+    vectors = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32) * np.float32(0.3)
+    vectors = np.round(vectors.astype(np.float64), 5).astype(np.float32)
+    write_text(path, keys, vectors, header=False)
+    return keys, vectors
 
 
 def _records(keys: list[bytes], vectors: NDArray[np.float32]) -> Iterator[bytes | memoryview]:

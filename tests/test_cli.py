@@ -59,7 +59,7 @@ def test_convert_makes_a_store_and_says_what_it_did(folder):
     assert lines[2].startswith("  from vectors.bin in ")
     assert lines[3:] == [
         "  records dropped: 0 duplicates, 0 undecodable, 0 unwanted",
-        "  unusual rows kept: 1 nan, 1 infinite, 1 zero",
+        "  unusual rows kept: 1 nan, 1 infinite, 1 zero, 0 huge",
     ]
     assert vecstore.verify(folder / "new") == []
 
@@ -173,7 +173,7 @@ def test_info_says_what_a_person_wants_to_know(folder):
         "dtype": "float32",
         "source": "'vectors.bin' (word2vec, 0.0 MB)",
         "dropped": "0 duplicates, 0 undecodable, 0 unwanted",
-        "unusual": "1 nan, 1 infinite, 1 zero",
+        "unusual": "1 nan, 1 infinite, 1 zero, 0 huge",
         "first keys": " ".join(map(repr, KEYS)),
         "last keys": " ".join(map(repr, KEYS)),
         "written by": f"vecstore {vecstore.__version__}, format version 1",

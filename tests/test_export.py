@@ -356,9 +356,9 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(folder, tmp_path):
         stderr=subprocess.PIPE,
     )
     with process:
-        while process.poll() is None and not any(folder.glob(".*.partial/.*.partial")):
+        while process.poll() is None and not any(path.stat().st_size for path in folder.glob(".*.partial/.*.partial")):
             os.sched_yield()
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate()
+        out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (130, b"", b"vecstore: interrupted\n")
     assert left_in(folder) == set()

@@ -74,7 +74,7 @@ def test_overwriting_replaces_the_folder(target, monkeypatch, swap):
     monkeypatch.setattr(staging, "_swap", swap)
     target.mkdir()
     write_store(target, "old")
-    (target / "more").touch()
+    (target / "keys.npy").touch()
     with StagedFolder(target, overwrite=True) as staged:
         write_store(staged.path)
         assert (target / "metadata.json").read_text() == "old"
@@ -82,6 +82,15 @@ def test_overwriting_replaces_the_folder(target, monkeypatch, swap):
     assert (target / "metadata.json").read_text() == "new"
     assert left_in(target) == {"metadata.json"}
     assert left_in(target.parent) == {"target"}
+
+
+def test_a_store_with_something_else_in_it_is_not_replaced(target):
+    target.mkdir()
+    write_store(target, "old")
+    (target / "notes.txt").touch()
+    with pytest.raises(vecstore.TargetError, match=r"holds more than a store \('notes.txt'\); it will not be replaced"):
+        StagedFolder(target, overwrite=True).__enter__()
+    assert left_in(target) == {"metadata.json", "notes.txt"}
 
 
 @pytest.mark.parametrize("swap", [staging._swap, lambda one, other: False], ids=["exchange", "two renames"])

@@ -12,7 +12,15 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 """
 
 from vecstore.convert import ConversionReport, convert
-from vecstore.errors import FormatError, FormatWarning, StoreError, TargetError, VecstoreError, VocabularyError
+from vecstore.errors import (
+    FormatError,
+    FormatWarning,
+    StoreError,
+    TargetBusyError,
+    TargetError,
+    VecstoreError,
+    VocabularyError,
+)
 from vecstore.export import export
 from vecstore.layout import Metadata, Source
 from vecstore.load import load
@@ -33,6 +41,7 @@ __all__ = [
     "Progress",
     "Source",
     "StoreError",
+    "TargetBusyError",
     "TargetError",
     "VecstoreError",
     "VectorStore",

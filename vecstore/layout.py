@@ -133,10 +133,14 @@ class Metadata:
 
     def write(self, folder: Path) -> None:
         """Write ``metadata.json`` into `folder` and sync it to disk."""
-        with (folder / METADATA).open("xb") as file:
-            file.write(self.render())
-            file.flush()
-            os.fsync(file.fileno())
+        path = folder / METADATA
+        try:
+            with path.open("xb") as file:
+                file.write(self.render())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _closing(head: bytes) -> bytes:
@@ -166,6 +170,8 @@ class StoreFiles:
 def open_files(path: Path) -> StoreFiles:
     """Map the files of a store and check that they fit one another; O(1), reads no vector.
 
+    All are of one store, also while another takes its place.
+
     Raises
     ------
     FileNotFoundError
@@ -174,6 +180,28 @@ def open_files(path: Path) -> StoreFiles:
         `path` is not a store, is of a later format version, lacks a file, or one of its files has the wrong
         dtype, shape or length.
     """
+    while True:
+        folder = _identify(path)
+        try:
+            files = _map_files(path)
+        except StoreError:
+            if _identify(path) == folder:
+                raise
+            continue  # it was replaced, and removed, between two files
+        if _identify(path) == folder:
+            return files
+
+
+def _identify(path: Path) -> tuple[int, int, int] | None:
+    """Return what tells the folder at `path` from one that takes its place."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_ctime_ns  # a number of a removed folder is soon used again
+
+
+def _map_files(path: Path) -> StoreFiles:
     metadata = read_metadata(path)
     arrays = {name.removesuffix(".npy"): map_array(path / name) for name in ARRAYS}
     files = StoreFiles(metadata, **arrays)

@@ -109,7 +109,8 @@ def align(
     unknown = np.array([row for rows in wanted.unknown.values() for row in rows], np.int64)
     places = np.concatenate([wanted.rows[absent], unknown])
     if names and fill is not None:
-        result[places] = fill(names)
+        with np.errstate(over="ignore"):  # moments of a damaged store
+            result[places] = fill(names)
     return EmbeddingMatrix(result, rows >= 0, missing)
 
 

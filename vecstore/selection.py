@@ -19,7 +19,7 @@ from vecstore.formats.source import Block, VectorSource
 from vecstore.index import KeyIndex
 from vecstore.keys import KeyBatch, is_utf8
 from vecstore.progress import Progress, ProgressCallback
-from vecstore.vocabulary import Vocabulary, read_keys
+from vecstore.vocabulary import Vocabulary, read_keys, read_vocabulary
 
 __all__ = ["EncodingErrors", "Selection", "index_wanted"]
 
@@ -37,12 +37,14 @@ def index_wanted(keys: Any) -> KeyIndex:
         batch of keys. Repeated keys count once, nulls not at all.
     """
     if isinstance(keys, str | os.PathLike):
-        keys = read_keys(Path(keys))
+        path = Path(keys)
+        keys = read_vocabulary(path).keys if path.suffix == ".json" else read_keys(path)
     elif isinstance(keys, Mapping):
         keys = list(keys)
     elif hasattr(keys, "get_vocabulary") or hasattr(keys, "word_index"):
         keys = Vocabulary.of(keys).keys
-    return KeyIndex.build_first(KeyBatch.of(keys).without_nulls())[0]
+    index, _ = KeyIndex.build_first(KeyBatch.of(keys).without_nulls())
+    return index
 
 
 class Selection:

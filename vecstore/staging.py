@@ -33,6 +33,7 @@ from typing import BinaryIO, Self
 
 from vecstore.arrays import sync_folder
 from vecstore.errors import TargetBusyError, TargetError
+from vecstore.layout import ARRAYS, METADATA
 
 __all__ = ["StagedFolder", "staged_file"]
 
@@ -138,8 +139,10 @@ class StagedFolder:
             return
         if not self._overwrite:
             raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
-        if target.is_symlink() or not (target / "metadata.json").is_file():
+        if target.is_symlink() or not target.is_dir() or METADATA not in (names := set(os.listdir(target))):
             raise TargetError(f"{target}: exists and is not a store; it will not be replaced")
+        if others := names - {METADATA, *ARRAYS}:
+            raise TargetError(f"{target}: holds more than a store ({min(others)!r}); it will not be replaced")
 
     def _seize_debris(self, debris: contextlib.ExitStack) -> None:
         """Lock the folders that killed runs left, for `debris` to remove; refuse to go on beside a living one."""

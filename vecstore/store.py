@@ -294,8 +294,8 @@ class VectorStore:
 
         Examples
         --------
-        >>> store.to_gensim().similarity("nice", "good") > 0.7
-        True
+        >>> [key for key, _ in store.to_gensim().most_similar("nice", topn=3)]
+        ['good', 'perfect', 'fun']
         """
         from vecstore.gensim import to_keyed_vectors
 

@@ -44,7 +44,7 @@ def files_of(source: Path, row_keys: Path | None = None) -> list[Path]:
     if path.is_dir():
         return [path / "model.safetensors", path / "tokenizer.json"]
     beside = row_keys or path.with_suffix(".keys.txt")
-    return [path, beside] if beside.is_file() else [path]
+    return [path, beside] if os.path.isfile(beside) else [path]  # Path.is_file raises for long names
 
 
 def open_source(

@@ -4,6 +4,7 @@ Numbers of every real type become float32, the nearest one; a number that is fin
 error. bfloat16, which NumPy does not have, is the upper half of a float32.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,8 +118,8 @@ def pack_keys(
     return part.packed()
 
 
-def read_row_keys(path: Path, rows: int, place: str) -> KeyBatch:
-    """Read the keys of a matrix of `rows` rows, which `place` names, from a file that `read_keys` reads.
+def read_row_keys(path: Path, rows: int, place: str) -> tuple[KeyBatch, os.stat_result]:
+    """Read the keys of a matrix of `rows` rows, which `place` names, from a file that `read_keys` reads; and its state.
 
     Raises
     ------
@@ -126,6 +127,7 @@ def read_row_keys(path: Path, rows: int, place: str) -> KeyBatch:
         The file is missing or no such file, or holds another number of keys.
     """
     try:
+        status = path.stat()
         keys = KeyBatch.of(read_keys(path))
     except FileNotFoundError:
         raise FormatError(
@@ -139,7 +141,7 @@ def read_row_keys(path: Path, rows: int, place: str) -> KeyBatch:
             f"{path}: expected {rows:,} keys, one for each row of {place}, found {len(keys):,}; "
             "name another file: row_keys= (--row-keys)"
         )
-    return keys
+    return keys, status
 
 
 def take(stream: ByteStream, count: int) -> bytes:
@@ -174,8 +176,7 @@ class RowsSource:
 
     def __init__(self, stream: ByteStream, at: int, matrix: Matrix, size: int, row_keys: Path, format: str) -> None:
         check_size(stream, size)
-        self._keys = read_row_keys(row_keys, matrix.rows, stream.place)
-        self._keys_status = row_keys.stat()
+        self._keys, self._keys_status = read_row_keys(row_keys, matrix.rows, stream.place)
         self._stream = stream
         self._at = at
         self._matrix = matrix
@@ -193,8 +194,8 @@ class RowsSource:
 
     @property
     def done(self) -> int:
-        """Bytes of the file that were read, as it lies on disk."""
-        return self._stream.done
+        """Bytes of both files that were read, as they lie on disk."""
+        return self._stream.done + self._keys_status.st_size
 
     def close(self) -> None:
         """Close the file."""

@@ -34,7 +34,7 @@ _FOREIGN = {
 def split_member(source: Path) -> tuple[Path, str | None]:
     """Split ``archive::member``; a path that exists as it is has no member."""
     archive, separator, member = str(source).partition("::")
-    if not separator or source.exists() or not Path(archive).exists():
+    if not separator or os.path.exists(source) or not os.path.exists(archive):  # Path.exists raises for long names
         return source, None
     return Path(archive), member
 

@@ -10,6 +10,7 @@ by `_parse_line`, which has the last word.
 """
 
 import re
+from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
@@ -37,6 +38,7 @@ _NUMBER = re.compile(
 _DECIMAL = re.compile(
     rb"[ \t]*[+-]?[0-9]*(?:[0-9]\.|\.[0-9]|[0-9]e[+-]?[0-9])[0-9]*(?:e[+-]?[0-9]+)?[ \t]", re.IGNORECASE
 )
+_WITH_COMMA = re.compile(rb"[+-]?[0-9]*[.,]?[0-9]+(?:e[+-]?[0-9]+)?[,;]|[+-]?[0-9]+,[0-9]+", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _BLANKS = re.compile(rb"[ \t]+")
 _BLOCK_BYTES = 1 << 22  # and no line is longer
@@ -53,20 +55,23 @@ def looks_like_text(head: bytes) -> Literal["word2vec-text", "glove"] | None:
     header = _HEADER.fullmatch(lines[0])
     if not header or (len(lines) > 1 and _is_headless(header, lines[1])):
         return "glove" if _count_last_numbers(lines[0]) else None
-    if len(lines) > 1 and (_count_last_numbers(lines[1]) or _is_printable(b"\n".join(lines[1:]))):
+    rest = head.partition(b"\n")[2]
+    record = lines[1] if len(lines) > 1 else b""
+    after_key = b" ".join(_fields(record)[1:])
+    if (_count_last_numbers(record) and not _CONTROL.search(after_key)) or (rest.strip() and _is_printable(rest)):
         return "word2vec-text"
     return None
 
 
 def has_no_keys(head: bytes) -> bool:
     """Say whether the lines of a text that starts with `head` begin with decimals, as a matrix without keys does."""
-    return all(_DECIMAL.match(line) for line in _split_lines(head.removeprefix(_BOM)) if line.strip(b" \t\r"))
+    return all(_DECIMAL.match(line + b" ") for line in _split_lines(head.removeprefix(_BOM)) if line.strip(b" \t\r"))
 
 
 def _is_printable(text: bytes) -> bool:
-    """Say whether bytes, cut between two fields, are text, as no float32 is but by chance."""
+    """Say whether bytes that may be cut within a character are text, as float32 are by chance alone."""
     try:
-        text.decode()
+        getincrementaldecoder("utf-8")().decode(text)
     except UnicodeDecodeError:
         return False
     return not _CONTROL.search(text)
@@ -155,11 +160,11 @@ class TextSource:
 
     def _check_dim(self) -> None:
         """Refuse a header of too small a dim, which would make numbers a part of each key."""
-        counts = self._sample()
+        counts = Counter(map(_count_last_numbers, self._sample()))
         common, lines = counts.most_common(1)[0] if counts else (0, 0)
         if common > self.dim and lines > 1:
             raise FormatError(
-                f"{self._stream.place}: line 1, byte {self._start}: expected a header of the lines after it, "
+                f"{self._stream.place}: line 2, byte {self._start}: expected a header of the lines after it, "
                 f"found vectors of {self.dim:,} numbers announced, and lines that end with {common:,}"
             )
 
@@ -169,23 +174,29 @@ class TextSource:
         A key that ends in numbers makes one line longer, a line cut short makes one shorter; where they are as
         many, the longer is taken, so that the shorter is an error and not a key of half the numbers.
         """
-        counts = self._sample()
+        lines = self._sample()
+        counts = Counter(map(_count_last_numbers, lines))
         dim = max(counts, key=lambda dim: (counts[dim], dim), default=0)
         if not 0 < dim <= DIM_LIMIT:
             raise FormatError(
                 f"{self._stream.place}: line 1, byte {self._start}: expected a key and its numbers, separated by "
                 f"spaces or tabs, found {self._stream.peek(80)!r}"
             )
+        if 2 * sum(any(map(_WITH_COMMA.fullmatch, _fields(line)[1:])) for line in lines) > len(lines):
+            raise FormatError(
+                f"{self._stream.place}: line 1, byte {self._start}: expected numbers such as 0.5, separated "
+                f"by spaces or tabs alone, found {lines[0][:80]!r}"
+            )
         return dim
 
-    def _sample(self) -> Counter[int]:
-        """Return how many numbers the first lines end with: count to lines."""
+    def _sample(self) -> list[bytes]:
+        """Return some of the first lines."""
         sample, size = self._stream.peek(_SAMPLE_BYTES), _SAMPLE_BYTES
         while b"\n" not in sample and size < _BLOCK_BYTES and len(sample) == size:
             size *= 2
             sample = self._stream.peek(size)
         whole = sample if len(sample) < size else sample.rpartition(b"\n")[0]
-        return Counter(_count_last_numbers(line) for line in whole.split(b"\n")[:_SAMPLE_LINES] if line.strip(b" \t\r"))
+        return [line for line in whole.split(b"\n")[:_SAMPLE_LINES] if line.strip(b" \t\r")]
 
     @property
     def description(self) -> Source:

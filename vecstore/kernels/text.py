@@ -29,6 +29,7 @@ _MOST_POWER = 60
 _MOST_DIGITS = 19  # they fit 64 bits
 _SPACE, _TAB, _NEWLINE, _RETURN = 32, 9, 10, 13
 _PLUS, _MINUS, _POINT, _EXPONENT, _CASE = 43, 45, 46, 101, 32
+_LETTER_I, _LETTER_N = 105, 110
 _BELOW, _ABOVE = 1 - 2.0**-50, 1 + 2.0**-50
 
 _ZERO = np.uint64(0)
@@ -120,14 +121,14 @@ def _before_fields(block, first, end, count):
 
 @inline
 def _count_numbers(block, first, last):
-    """Return how many fields of a key, but its first, begin like a number."""
+    """Return how many fields of a key, but its first, begin like a number, words with "i" and "n" among them."""
     count = 0
     for at in range(first + 1, last):
         if _is_blank(load8(block, at - 1)):
             byte = load8(block, at)
             if byte in (_MINUS, _PLUS, _POINT):
                 byte = load8(block, at + 1)
-            if _is_digit(byte):
+            if _is_digit(byte) or byte | _CASE in (_LETTER_I, _LETTER_N):  # inf and nan, too
                 count += 1
     return count
 
