@@ -146,5 +146,7 @@ def parse_text(text: bytes, *, dim: int, header: bool) -> list[tuple[bytes, NDAr
         if sum(bool(number.fullmatch(field)) for field in re.split(rb"[ \t]+", match[1])[1:]) > numbers_in_key:
             return None
         with np.errstate(over="ignore"):
-            records.append((match[1], np.array([np.float32(field.decode()) for field in re.split(rb"[ \t]+", match[2])[1:]])))
+            records.append(
+                (match[1], np.array([np.float32(field.decode()) for field in re.split(rb"[ \t]+", match[2])[1:]]))
+            )
     return records

@@ -1,5 +1,6 @@
 """Files made to harm whoever reads them: each is refused, soon and in little memory."""
 
+import ast
 import gzip
 import io
 import json
@@ -24,18 +25,15 @@ STORE = Path(__file__).parent / "data" / "store-v1"
 ATTEMPT = """
 import resource, sys, time
 import vecstore
-from vecstore.formats.stream import ByteStream
-{preparation}
-usage = resource.getrusage(resource.RUSAGE_SELF)
-memory, seconds = usage.ru_maxrss, usage.ru_utime + usage.ru_stime
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for path in sys.argv[1:]:
+    started = time.process_time()
     try:
         result = {call}
     except Exception as error:
         result = f"{{type(error).__name__}}: {{error}}"
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    used = usage.ru_maxrss - memory >> 10, round(usage.ru_utime + usage.ru_stime - seconds, 1)
-    print(repr((str(result), used)))
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory >> 10, time.process_time() - started
+    print(repr((str(result), used)), flush=True)
 """
 MEGABYTES, SECONDS = 250, 5.0
 GIGABYTE = 1 << 30
@@ -49,23 +47,38 @@ class Attempt(NamedTuple):
     used: tuple[int, float]
 
 
-def attempt(call: str, *paths: Path, preparation: str = "") -> list[Attempt]:
+@pytest.fixture(scope="module", autouse=True)
+def _compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Compile what is not kept on disk yet, which would take a child its time."""
+    folder = tmp_path_factory.mktemp("compiled")
+    for name, data in {"text": b"a 1\n", "binary": word2vec_bytes([b"a"], [[0.5]])}.items():
+        (folder / name).write_bytes(data)
+        vecstore.convert(folder / name, folder / f"{name}.vecstore")
+        vecstore.verify(folder / f"{name}.vecstore")
+
+
+def attempt(call: str, *paths: Path) -> list[Attempt]:
     """Evaluate `call` for each path, which it knows as ``path``."""
-    process = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ATTEMPT.format(call=call, preparation=preparation), *map(str, paths)],
-        capture_output=True,
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", ATTEMPT.format(call=call), *map(str, paths)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
     )
-    assert process.returncode == 0, process.stderr
-    return [Attempt(*eval(line)) for line in process.stdout.splitlines()]
+    try:
+        found, errors = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        found, errors = process.communicate()
+        errors += f"does not end: {call}"
+    attempts = [Attempt(*ast.literal_eval(line)) for line in found.splitlines()]
+    assert len(attempts) == len(paths), f"{paths[len(attempts)]}: {errors}"
+    return attempts
 
 
 def assert_refused(call: str, *paths: Path, error: str = "FormatError") -> None:
-    """Check that a call is refused for each path, and cheaply for all of them."""
-    attempts = attempt(call, *paths)
-    assert len(attempts) == len(paths)
-    for path, (result, (memory, seconds)) in zip(paths, attempts, strict=True):
+    """Check that a call is refused for each path, and cheaply."""
+    for path, (result, (memory, seconds)) in zip(paths, attempt(call, *paths), strict=True):
         assert result.startswith(f"{error}: "), f"{path.name}: {result}"
         assert (memory < MEGABYTES, seconds < SECONDS) == (True, True), f"{path.name}: {memory} MB, {seconds} s"
 
@@ -113,7 +126,7 @@ def test_counts_of_a_quintillion_are_refused(tmp_path, format):
 @pytest.mark.parametrize("format", ["word2vec", "word2vec-text"])
 def test_counts_of_a_quintillion_are_refused_when_headers_may_lie(tmp_path, format):
     paths = []
-    for name, body in {"short": b"a\n" * (1 << 21), "empty": b"\n" * (1 << 21), "long": b"a" * (1 << 22)}.items():
+    for name, body in {"short": b"a\n" * (1 << 21), "long": b"a" * (1 << 22)}.items():
         for dim in (1, 300, 1 << 20):
             paths.append(tmp_path / f"{name}-{dim}")
             paths[-1].write_bytes(f"{VAST} {dim}\n".encode() + body)
@@ -127,13 +140,14 @@ def test_wide_first_lines_do_not_make_short_ones_dear(tmp_path):
 
 
 @pytest.mark.parametrize("tail", [b"x 2\n", b" 2\n", b".5e5e5 2\n"])
-@pytest.mark.parametrize("run", [b"1", b" ", b"\t", b"9.", b"e", b"-", b"\r", b"\0"])
-def test_long_runs_take_time_in_proportion(tmp_path, run, tail):
-    path = tmp_path / "vectors.txt"
-    path.write_bytes(b"a 1 2\nb " + run * 2_000_000 + tail)
-    ((_, (memory, seconds)),) = attempt(conversion(), path)
-    assert memory < MEGABYTES
-    assert seconds < SECONDS
+def test_long_runs_take_time_in_proportion(tmp_path, tail):
+    paths = []
+    for run in [b"1", b" ", b"\t", b"9.", b"e", b"-", b"\r", b"\0"]:
+        paths.append(tmp_path / run.hex())
+        paths[-1].write_bytes(b"a 1 2\nb " + run * 2_000_000 + tail)
+    for memory, seconds in (used for _, used in attempt(conversion(), *paths)):
+        assert memory < MEGABYTES
+        assert seconds < SECONDS
 
 
 @pytest.mark.parametrize("lines", [b"a", b"a 1 2\nb"], ids=["first", "second"])
@@ -303,42 +317,43 @@ def test_pickles_within_a_store_are_not_loaded(tmp_path, name):
     assert left_in(tmp_path) == {"store"}
 
 
-def copy_of_store(folder: Path) -> Path:
-    (folder / "store").mkdir()
+def copy_of_store(folder: Path, name: str = "store") -> Path:
+    (folder / name).mkdir()
     for path in STORE.iterdir():
-        (folder / "store" / path.name).write_bytes(path.read_bytes())
-    return folder / "store"
+        (folder / name / path.name).write_bytes(path.read_bytes())
+    return folder / name
 
 
-OPEN = "vecstore.open(path)"
-VERIFY = "vecstore.verify(path) and 'StoreError: found'"
+def assert_store_is_refused(*stores: Path) -> None:
+    assert_refused("vecstore.open(path)", *stores, error="StoreError")
+    assert_refused("f'found: {vecstore.verify(path)[0]}'", *stores, error="found")
 
 
-@pytest.mark.parametrize("name", [*ARRAYS, METADATA])
-def test_a_pipe_within_a_store_does_not_hold_anyone_up(tmp_path, name):
-    store = copy_of_store(tmp_path)
-    (store / name).unlink()
-    os.mkfifo(store / name)
-    assert_refused(OPEN, store, error="StoreError")
-    assert_refused(VERIFY, store, error="StoreError")
+def test_a_pipe_within_a_store_holds_nobody_up(tmp_path):
+    stores = []
+    for name in [*ARRAYS, METADATA]:
+        stores.append(copy_of_store(tmp_path, name))
+        (stores[-1] / name).unlink()
+        os.mkfifo(stores[-1] / name)
+    assert_store_is_refused(*stores)
 
 
-@pytest.mark.parametrize("name", [*ARRAYS, METADATA])
-@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/urandom"])
-def test_a_device_within_a_store_is_not_read(tmp_path, name, device):
-    store = copy_of_store(tmp_path)
-    (store / name).unlink()
-    (store / name).symlink_to(device)
-    assert_refused(OPEN, store, error="StoreError")
-    assert_refused(VERIFY, store, error="StoreError")
+@pytest.mark.parametrize("device", ["zero", "null", "urandom"])
+def test_a_device_within_a_store_is_not_read(tmp_path, device):
+    stores = []
+    for name in [*ARRAYS, METADATA]:
+        stores.append(copy_of_store(tmp_path, name))
+        (stores[-1] / name).unlink()
+        (stores[-1] / name).symlink_to(Path("/dev", device))
+    assert_store_is_refused(*stores)
 
 
-@pytest.mark.parametrize("name", ARRAYS)
-def test_a_file_of_a_store_grown_to_a_terabyte_is_not_read(tmp_path, name):
-    store = copy_of_store(tmp_path)
-    os.truncate(store / name, 1 << 40)
-    assert_refused(OPEN, store, error="StoreError")
-    assert_refused(VERIFY, store, error="StoreError")
+def test_a_file_of_a_store_grown_to_a_terabyte_is_not_read(tmp_path):
+    stores = []
+    for name in [*ARRAYS, METADATA]:
+        stores.append(copy_of_store(tmp_path, name))
+        os.truncate(stores[-1] / name, 1 << 40)
+    assert_store_is_refused(*stores)
 
 
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
@@ -361,13 +376,15 @@ def test_a_model_of_symbolic_links_is_read(tmp_path):
     assert vecstore.convert(tmp_path / "snapshot", tmp_path / "store").rows == 2
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_a_model_with_a_pipe_does_not_hold_anyone_up(tmp_path, name):
-    write_model(tmp_path / "model")
-    (tmp_path / "model" / name).unlink()
-    os.mkfifo(tmp_path / "model" / name)
-    assert_refused(conversion(), tmp_path / "model")
-    assert_refused(conversion(format="model2vec"), tmp_path / "model")
+def test_a_model_with_a_pipe_holds_nobody_up(tmp_path):
+    models = []
+    for name in ("model.safetensors", "tokenizer.json"):
+        models.append(tmp_path / name)
+        write_model(models[-1])
+        (models[-1] / name).unlink()
+        os.mkfifo(models[-1] / name)
+    assert_refused(conversion(), *models)
+    assert_refused(conversion(format="model2vec"), *models)
 
 
 @pytest.fixture
@@ -409,11 +426,10 @@ def test_links_within_debris_are_not_followed(tmp_path, source):
     debris.mkdir()
     (debris / "replaced").symlink_to(tmp_path / "victim")
     (debris / "vectors.npy").symlink_to(tmp_path / "victim" / "precious")
-    with_target = vecstore.convert(source, tmp_path / "other")
-    assert with_target.rows == 2
     try:
         vecstore.convert(source, tmp_path / "target")
     except vecstore.TargetError:
+        assert (tmp_path / "target").is_symlink()  # taken for an old store that had stepped aside
         (tmp_path / "target").unlink()
         vecstore.convert(source, tmp_path / "target")
     assert left_in(tmp_path / "victim") == {"precious"}

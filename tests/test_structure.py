@@ -35,6 +35,7 @@ ORDER = [
     "formats.stream",
     "formats.source",
     "formats.word2vec",
+    "formats.lines",
     "formats.text",
     "formats.rows",
     "formats.memory",

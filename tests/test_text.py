@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import vecstore
-from vecstore.formats.text import TextSource, looks_like_text
+from vecstore.formats.text import TextSource
 from vecstore.kernels.records import KEY_LIMIT
 
 packings = pytest.mark.parametrize("packed", PACKED.values(), ids=PACKED)
@@ -285,29 +285,6 @@ def test_file_cut_anywhere_is_an_error_or_ends_between_numbers(path, header):
             assert data[cut - 2 :].startswith((b" 12", b"12", b"2\n"))
         else:
             assert keys == [b"one", b"two", b". . .", b"four"][: len(keys)]
-
-
-@pytest.mark.parametrize(
-    ("head", "kind"),
-    [
-        (b"the 0.418 0.24968 -0.41242\nof 0.7", "glove"),
-        (b"\xef\xbb\xbfthe 0.418 0.24968\n", "glove"),
-        (b"the\t0.418\t0.24968\r\n", "glove"),
-        (b". . . 0.418 0.24968\n", "glove"),
-        (b"the " + b"0.125 " * 700, "glove"),
-        (b"2 3\nthe 1 2 3\n", "word2vec-text"),
-        (b"2 3\r\nthe 1e-05 nan -inf\r\n", "word2vec-text"),
-        (b"2 300\nNew York " + b"0.125 " * 200, "word2vec-text"),
-        (b"2 3\nthe " + bytes(range(12)), None),
-        (b"2 3\n", None),
-        (b"hello world\n", None),
-        (b"", None),
-        (b"\n\n", None),
-        (b"a\n", None),
-    ],
-)
-def test_text_is_known_by_its_first_lines(head, kind):
-    assert looks_like_text(head) == kind
 
 
 def test_store_of_a_text_equals_the_store_of_a_binary(glove, tmp_path):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import vecstore
-from vecstore.formats.text import looks_like_text
+from vecstore.formats.lines import looks_like_text
 from vecstore.formats.writers import keys_path, write_npy, write_text, write_word2vec
 from vecstore.kernels.records import KEY_LIMIT
 from vecstore.kernels.writing import NUMBER_BYTES

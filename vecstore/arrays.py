@@ -12,10 +12,11 @@ import math
 import mmap
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import numpy as np
 from isal import isal_zlib
@@ -23,7 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from vecstore.errors import StoreError
 
-__all__ = ["ArrayWriter", "checksum", "map_array", "new_mapped_array", "sync_folder"]
+__all__ = ["ArrayWriter", "checksum", "map_array", "new_mapped_array", "open_regular", "sync_folder"]
 
 _BLOCK_BYTES = 1 << 22
 
@@ -107,6 +108,29 @@ class ArrayWriter:
         self.close()
 
 
+def open_regular(path: Path) -> io.FileIO:
+    """Open a file for reading, unbuffered; a pipe is not waited for, and a device not read.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no regular file.
+    IsADirectoryError
+        It is a folder.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        mode = os.fstat(handle).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
+        return os.fdopen(handle, "rb", buffering=0)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
 def map_array(path: Path) -> NDArray[Any]:
     """Map a `.npy` file; O(1), reads its header alone.
 
@@ -121,7 +145,7 @@ def map_array(path: Path) -> NDArray[Any]:
         The file is missing, is no C-ordered array of plain numbers, or is longer or shorter than its header says.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             dtype, shape = _read_header(path, file)
             start, count = file.tell(), math.prod(shape)
             size = os.fstat(file.fileno()).st_size
@@ -139,7 +163,7 @@ def map_array(path: Path) -> NDArray[Any]:
         raise StoreError(f"{path}: {error}") from None
 
 
-def _read_header(path: Path, file: BinaryIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_header(path: Path, file: io.FileIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
     """Read the header of a `.npy` file; stricter than NumPy, which reads what other programs once wrote."""
     magic = file.read(10)
     length = int.from_bytes(magic[8:], "little") if magic[:8] == b"\x93NUMPY\x01\x00" else 0
@@ -174,7 +198,7 @@ def checksum(path: Path, progress: Callable[[int], None] | None = None) -> str:
     """
     crc = 0
     buffer = memoryview(bytearray(_BLOCK_BYTES))
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         while count := file.readinto(buffer):
             crc = isal_zlib.crc32(buffer[:count], crc)
             if progress:

@@ -4,12 +4,13 @@ Results go to stdout; progress, warnings and errors to stderr. A user's mistake 
 wrong option exit code 2, Ctrl-C exit code 130.
 """
 
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import numpy as np
 import rich.progress
@@ -242,11 +243,10 @@ def main() -> None:
         app()
     except SystemExit as end:
         if end.code == _INTERRUPTED:  # typer has caught the KeyboardInterrupt
-            print("vecstore: interrupted", file=sys.stderr)
+            _interrupt()
         raise
     except KeyboardInterrupt:
-        print("vecstore: interrupted", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        _interrupt()
     except (vecstore.VecstoreError, ValueError, MemoryError) as error:
         _fail(str(error))
     except KeyError as error:
@@ -254,7 +254,14 @@ def main() -> None:
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
     except ModuleNotFoundError as error:
-        _fail(f"{error.name} is not installed; install what this needs with: pip install 'vecstore[demo]'")
+        extra = error.name if error.name in ("gensim", "keras") else "demo"
+        _fail(f"{error.name} is not installed; install what this needs with: pip install 'vecstore[{extra}]'")
+
+
+def _interrupt() -> NoReturn:
+    """End the process without waiting for its threads: one that was starting when Ctrl-C came may never end."""
+    print("vecstore: interrupted", file=sys.stderr, flush=True)
+    os._exit(_INTERRUPTED)
 
 
 def _fail(message: str) -> None:

@@ -155,7 +155,7 @@ def convert(
     >>> report = vecstore.convert("glove.bin", "glove.vecstore", overwrite=True)
     >>> report.rows, report.dim, report.dropped
     (400000, 50, {'duplicates': 0, 'undecodable': 0, 'unwanted': 0})
-    >>> vecstore.convert((["nice", "great"], [[1.0, 2.0], [3.0, 4.0]]), "small.vecstore").rows
+    >>> vecstore.convert((["nice", "great"], [[1.0, 2.0], [3.0, 4.0]]), "two.vecstore", overwrite=True).rows
     2
     """
     _check_choice("format", format, Format)

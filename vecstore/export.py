@@ -127,7 +127,7 @@ def _resolve(target: Path, format: ExportFormat) -> ExportFormat:
 def _keys(store: VectorStore) -> KeyBatch:
     """Return a store's keys without making a str of any."""
     try:
-        return KeyBatch.from_offsets(store.keys._data, store.keys._offsets)
+        return store.keys.batch
     except ValueError as error:
         raise StoreError(f"{store.path}: the keys are damaged: {error}; `vecstore verify` tells more") from None
 

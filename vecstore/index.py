@@ -79,6 +79,11 @@ class KeyIndex(Sequence[str]):
         seed, repeats = fill_slots(data, offsets, slots)
         return cls(data, offsets, slots, seed), repeats
 
+    @property
+    def batch(self) -> KeyBatch:
+        """All keys in row order; a view."""
+        return KeyBatch.from_offsets(self._data, self._offsets)
+
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return the rows of `keys`: (n,) int64, -1 where out of vocabulary.
 

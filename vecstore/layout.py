@@ -59,7 +59,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from vecstore.arrays import map_array
+from vecstore.arrays import map_array, open_regular
 from vecstore.errors import StoreError
 
 __all__ = [
@@ -150,7 +150,8 @@ def _closing(head: bytes) -> bytes:
 
 def metadata_is_intact(path: Path) -> bool:
     """Say whether ``metadata.json`` of the store at `path` agrees with its own checksum."""
-    data = (path / METADATA).read_bytes()
+    with open_regular(path / METADATA) as file:
+        data = file.read(_METADATA_LIMIT)
     head = data[: data.rfind(b'"checksum"')]
     return data == head + _closing(head)
 
@@ -234,7 +235,7 @@ def read_metadata(path: Path) -> Metadata:
     """Read ``metadata.json`` of the store at `path`; raises what `open_files` raises."""
     file = path / METADATA
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             data = stream.read(_METADATA_LIMIT + 1)
     except FileNotFoundError:
         if not path.exists():

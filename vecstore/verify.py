@@ -86,7 +86,7 @@ def _check_bytes(folder: Path, metadata: Metadata, progress: ProgressCallback) -
         expected = metadata.files[name]
         try:
             size = (folder / name).stat().st_size
-            found = checksum(folder / name, read)
+            found = checksum(folder / name, read) if size == expected["size"] else ""
         except (FileNotFoundError, IsADirectoryError):
             yield Problem(name, "is missing")
             continue

@@ -101,7 +101,7 @@ def unpack_member(path: Path, raw: Any, member: str | None) -> tuple[str, Unpack
             "and is never read here; load it with torch and give vecstore.convert((keys, vectors), target)"
         )
     # macOS keeps its own notes beside the files of an archive.
-    entries = [i for i in archive.infolist() if not i.is_dir() and not i.filename.startswith("__MACOSX/")]
+    entries = [i for i in archive.infolist() if not i.filename.endswith("/") and not i.filename.startswith("__MACOSX/")]
     names = [entry.filename for entry in entries]
     shown = (", ".join(map(repr, names[:20])) or "none") + (", ..." if len(names) > 20 else "")
     if member is not None and names.count(member) != 1:

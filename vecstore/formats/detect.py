@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vecstore.errors import FormatError
+from vecstore.formats.lines import has_no_keys, looks_like_text
 from vecstore.formats.memory import MemorySource
 from vecstore.formats.model2vec import Model2vecSource, is_model2vec
 from vecstore.formats.npy import NpySource
 from vecstore.formats.safetensors import SafetensorsSource, looks_like_safetensors
 from vecstore.formats.source import CountMismatch, VectorSource
 from vecstore.formats.stream import STANDARD_INPUT, ByteStream, split_member
-from vecstore.formats.text import TextSource, has_no_keys, looks_like_text
+from vecstore.formats.text import TextSource
 from vecstore.formats.word2vec import WORD2VEC_HEADER, Word2vecSource
 
 __all__ = ["Format", "files_of", "open_source"]

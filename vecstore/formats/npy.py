@@ -21,7 +21,7 @@ _MAGIC = b"\x93NUMPY"
 _LENGTHS = {b"\x01\x00": 2, b"\x02\x00": 4, b"\x03\x00": 4}
 _HEADER_LIMIT = 10_000  # NumPy's own
 _FIELD = rb"""['"](descr|fortran_order|shape)['"] *: *('[^']*'|"[^"]*"|\[[^\]]*\]|True|False|\([0-9L, ]*\)) *"""
-_HEADER = re.compile(rb"\{ *%b, *%b, *%b,? *\}\s*" % (_FIELD, _FIELD, _FIELD))
+_HEADER = re.compile(rb"\{ *%b, *%b, *%b,? *\}[ \n]*" % (_FIELD, _FIELD, _FIELD))
 _NUMBERS = re.compile(r"[<>=|][biuf][0-9]{1,2}")
 _SHAPE = re.compile(r"\( *([0-9]{1,19})L? *, *([0-9]{1,19})L? *,? *\)")  # Python 2 wrote some numbers with an L
 

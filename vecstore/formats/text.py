@@ -9,16 +9,14 @@ The kernels of ``vecstore.kernels.text`` read nearly every line. A line that the
 by `_parse_line`, which has the last word.
 """
 
-import re
-from codecs import getincrementaldecoder
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.errors import FormatError
+from vecstore.formats.lines import BLANKS, BOM, HEADER, NUMBER, count_last_numbers, with_commas
 from vecstore.formats.source import Block, CountMismatch
 from vecstore.formats.stream import ByteStream
 from vecstore.formats.word2vec import DIM_LIMIT
@@ -28,78 +26,12 @@ from vecstore.keys import KeyBatch
 from vecstore.layout import Source
 from vecstore.threads import split
 
-__all__ = ["TextSource", "has_no_keys", "looks_like_text"]
+__all__ = ["TextSource"]
 
-_BOM = b"\xef\xbb\xbf"
-_HEADER = re.compile(rb"[ \t]*([0-9]{1,19})[ \t]+([0-9]{1,19})[ \t]*\r?")
-_NUMBER = re.compile(
-    rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|[+-]?(?:nan|inf|infinity)", re.IGNORECASE | re.ASCII
-)
-_DECIMAL = re.compile(
-    rb"[ \t]*[+-]?[0-9]*(?:[0-9]\.|\.[0-9]|[0-9]e[+-]?[0-9])[0-9]*(?:e[+-]?[0-9]+)?[ \t]", re.IGNORECASE
-)
-_WITH_COMMA = re.compile(rb"[+-]?[0-9]*[.,]?[0-9]+(?:e[+-]?[0-9]+)?[,;]|[+-]?[0-9]+,[0-9]+", re.IGNORECASE)
-_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-_BLANKS = re.compile(rb"[ \t]+")
 _BLOCK_BYTES = 1 << 22  # and no line is longer
 _SAMPLE_BYTES, _SAMPLE_LINES = 1 << 16, 100
 _PADDING = 8  # bytes that the kernels may read after a block
 _GRAIN_BYTES = 1 << 16  # that are worth a thread
-
-
-def looks_like_text(head: bytes) -> Literal["word2vec-text", "glove"] | None:
-    """Say which text a file is that starts with `head`, or None if it does not look like one."""
-    lines = _split_lines(head.removeprefix(_BOM))
-    if not lines:
-        return None
-    header = _HEADER.fullmatch(lines[0])
-    if not header or (len(lines) > 1 and _is_headless(header, lines[1])):
-        return "glove" if _count_last_numbers(lines[0]) else None
-    rest = head.partition(b"\n")[2]
-    record = lines[1] if len(lines) > 1 else b""
-    after_key = b" ".join(_fields(record)[1:])
-    if (_count_last_numbers(record) and not _CONTROL.search(after_key)) or (rest.strip() and _is_printable(rest)):
-        return "word2vec-text"
-    return None
-
-
-def has_no_keys(head: bytes) -> bool:
-    """Say whether the lines of a text that starts with `head` begin with decimals, as a matrix without keys does."""
-    return all(_DECIMAL.match(line + b" ") for line in _split_lines(head.removeprefix(_BOM)) if line.strip(b" \t\r"))
-
-
-def _is_printable(text: bytes) -> bool:
-    """Say whether bytes that may be cut within a character are text, as float32 are by chance alone."""
-    try:
-        getincrementaldecoder("utf-8")().decode(text)
-    except UnicodeDecodeError:
-        return False
-    return not _CONTROL.search(text)
-
-
-def _split_lines(text: bytes) -> list[bytes]:
-    """Return the lines of a text that may be cut anywhere; of a cut line the whole fields, if there are several."""
-    lines = text.split(b"\n")
-    last = lines.pop()
-    if not lines:
-        fields = _BLANKS.split(last)
-        return [b" ".join(fields[:-1])] if len(fields) > 2 else [last] if last else []
-    return [*lines, last.rpartition(b" ")[0]] if b" " in last else lines
-
-
-def _is_headless(header: re.Match[bytes], second: bytes) -> bool:
-    """Say whether what looks like a header is a record of one number: the second line is one, and not announced."""
-    return len(_fields(second)) == 2 and _count_last_numbers(second) == 1 and int(header[2]) != 1
-
-
-def _fields(line: bytes) -> list[bytes]:
-    return _BLANKS.split(line.removesuffix(b"\r").rstrip(b" \t"))
-
-
-def _count_last_numbers(line: bytes) -> int:
-    """Return how many fields at a line's end are numbers, leaving one for the key."""
-    fields = _fields(line)[1:]
-    return next((i for i, field in enumerate(reversed(fields)) if not _NUMBER.fullmatch(field)), len(fields))
 
 
 class TextSource:
@@ -127,7 +59,7 @@ class TextSource:
         self._header = header
         self._lenient = count_mismatch == "warn"
         self.departures: list[str] = []
-        self._start = len(_BOM) if stream.peek(len(_BOM)) == _BOM else 0
+        self._start = len(BOM) if stream.peek(len(BOM)) == BOM else 0
         stream.fill(memoryview(bytearray(self._start)))
         if header:
             self.expected, self.dim = self._read_header()
@@ -138,7 +70,7 @@ class TextSource:
     def _read_header(self) -> tuple[int, int]:
         line = self._stream.peek(_SAMPLE_BYTES).partition(b"\n")[0]
         found = f"{self._stream.place}: line 1, byte {self._start}"
-        match = _HEADER.fullmatch(line)
+        match = HEADER.fullmatch(line)
         if not match:
             raise FormatError(
                 f"{found}: expected a header 'count dim', found {line[:80]!r}; "
@@ -160,7 +92,7 @@ class TextSource:
 
     def _check_dim(self) -> None:
         """Refuse a header of too small a dim, which would make numbers a part of each key."""
-        counts = Counter(map(_count_last_numbers, self._sample()))
+        counts = Counter(map(count_last_numbers, self._sample()))
         common, lines = counts.most_common(1)[0] if counts else (0, 0)
         if common > self.dim and lines > 1:
             raise FormatError(
@@ -175,14 +107,14 @@ class TextSource:
         many, the longer is taken, so that the shorter is an error and not a key of half the numbers.
         """
         lines = self._sample()
-        counts = Counter(map(_count_last_numbers, lines))
+        counts = Counter(map(count_last_numbers, lines))
         dim = max(counts, key=lambda dim: (counts[dim], dim), default=0)
         if not 0 < dim <= DIM_LIMIT:
             raise FormatError(
                 f"{self._stream.place}: line 1, byte {self._start}: expected a key and its numbers, separated by "
                 f"spaces or tabs, found {self._stream.peek(80)!r}"
             )
-        if 2 * sum(any(map(_WITH_COMMA.fullmatch, _fields(line)[1:])) for line in lines) > len(lines):
+        if 2 * sum(map(with_commas, lines)) > len(lines):
             raise FormatError(
                 f"{self._stream.place}: line 1, byte {self._start}: expected numbers such as 0.5, separated "
                 f"by spaces or tabs alone, found {lines[0][:80]!r}"
@@ -296,21 +228,21 @@ class TextSource:
         """Return the length of a line's key, and its numbers as ``np.float32(text)`` gives them."""
         where = self.locate(record, position)
         text = line.removesuffix(b"\r").rstrip(b" \t")
-        *fields, key = (field[::-1] for field in _BLANKS.split(text[::-1], maxsplit=self.dim))
+        *fields, key = (field[::-1] for field in BLANKS.split(text[::-1], maxsplit=self.dim))
         if len(fields) < self.dim:
             raise FormatError(
-                f"{where}: expected {self.dim:,} numbers after key {_BLANKS.split(text, maxsplit=1)[0]!r:.80}, "
+                f"{where}: expected {self.dim:,} numbers after key {BLANKS.split(text, maxsplit=1)[0]!r:.80}, "
                 f"found {len(fields):,} fields; the line is cut short"
             )
         if len(key) > KEY_LIMIT:
             raise FormatError(f"{where}: expected a key of at most {KEY_LIMIT:,} bytes, found {len(key):,}")
         numbers = fields[::-1]
         for number in numbers:
-            if not _NUMBER.fullmatch(number):
+            if not NUMBER.fullmatch(number):
                 raise FormatError(
                     f"{where}: expected {self.dim:,} numbers after key {key!r:.80}, found {number!r:.80} among them"
                 )
-        within = sum(bool(_NUMBER.fullmatch(field)) for field in _BLANKS.split(key)[1:])
+        within = sum(bool(NUMBER.fullmatch(field)) for field in BLANKS.split(key)[1:])
         if within > min(MAX_NUMBERS_IN_KEY, max(self.dim - 2, 3)):
             raise FormatError(
                 f"{where}: expected a key and {self.dim:,} numbers, found {within + self.dim:,} numbers; "

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vecstore.errors import FormatError
 from vecstore.formats.compression import packing
-from vecstore.formats.text import _BLANKS, _NUMBER
+from vecstore.formats.lines import BLANKS, NUMBER
 from vecstore.kernels.records import KEY_LIMIT
 from vecstore.kernels.text import MAX_NUMBERS_IN_KEY
 from vecstore.kernels.writing import NUMBER_BYTES, POWERS, find_key_with, write_lines, write_records
@@ -234,8 +234,8 @@ def _check_blanks(records: _Records) -> None:
         key = records.key(row)
         if key[-1] in b" \t":
             raise records.refuse(row, "text cannot hold a blank at a key's end")
-        fields = _BLANKS.split(key)[1:]
-        if len(fields) > most and sum(bool(_NUMBER.fullmatch(field)) for field in fields) > most:
+        fields = BLANKS.split(key)[1:]
+        if len(fields) > most and sum(bool(NUMBER.fullmatch(field)) for field in fields) > most:
             raise records.refuse(
                 row, f"text cannot hold more than {most} numbers in a key: its line would look like two"
             )
@@ -248,8 +248,8 @@ def _check_sample(records: _Records) -> None:
     """
     counts: Counter[int] = Counter()
     for row in range(min(_SAMPLE_ROWS, len(records.starts))):
-        fields = _BLANKS.split(records.key(row))[1:]
-        more = next((i for i, field in enumerate(reversed(fields)) if not _NUMBER.fullmatch(field)), len(fields))
+        fields = BLANKS.split(records.key(row))[1:]
+        more = next((i for i, field in enumerate(reversed(fields)) if not NUMBER.fullmatch(field)), len(fields))
         counts[more] += 1
         if max(counts, key=lambda more: (counts[more], more)):
             raise records.refuse(

@@ -9,5 +9,8 @@ Kernels run without the GIL, so `vecstore.threads` can run one kernel over sever
 ``lookup``     hashing keys, filling a table, finding rows
 ``gathering``  rows of a matrix
 ``sampling``   normal vectors from hashes
+``packing``    keys put end to end
 ``records``    word2vec records out of a block of bytes
+``text``       keys and numbers out of lines of text
+``writing``    records and lines of text out of keys and numbers
 """

@@ -24,12 +24,11 @@ _LEAST = -31  # the power of ten in POWERS[0]
 def _power(k: int) -> int:
     """Return 10**k times the power of two that makes it 64 bits long, rounded up."""
     numerator, denominator = (10**k, 1) if k >= 0 else (1, 10**-k)
-    shift = 63 - (numerator.bit_length() - denominator.bit_length())
-    while True:
-        value = -((-numerator << shift) // denominator) if shift >= 0 else -(-numerator // (denominator << -shift))
-        if value.bit_length() == 64:
-            return value
-        shift += 64 - value.bit_length()
+    shift = 63 - numerator.bit_length() + denominator.bit_length()  # or one less than it takes
+    numerator, denominator = numerator << max(shift, 0), denominator << max(-shift, 0)
+    if numerator < denominator << 63:
+        numerator <<= 1
+    return -(-numerator // denominator)
 
 
 POWERS = np.array([_power(k) for k in range(_LEAST, 46)], np.uint64)
