@@ -9,7 +9,7 @@ from fuzz import readers, seeds
 from fuzz.__main__ import CORPUS, TARGETS
 
 TESTS = Path(__file__).parent
-COUNT = 100
+COUNT = 200
 KEPT = sorted(path for path in CORPUS.rglob("*") if path.is_file())
 
 
@@ -68,11 +68,11 @@ harms = {
     b"3": lambda: time.sleep(9),
     b"4": lambda: (signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM]), time.sleep(9)),
     b"5": lambda: bytearray(1 << 34),
-    b"6": lambda: bytearray(b"1") * (600 << 20),
+    b"6": lambda: bytearray(b"1") * (200 << 20),
 }
 fuzz.TARGETS["broken"] = Target(lambda rng: b"", lambda data: harms.get(data, int)())
 fuzz.make_input = lambda name, seed, i: b"%d" % i
-fuzz._SECONDS = 1
+fuzz._SECONDS, fuzz._MEMORY = 1, 100 << 20
 sys.argv[1:] = ["broken", "--count", "20", "--keep", sys.argv[1]]
 sys.exit(fuzz.main())
 """
@@ -82,7 +82,7 @@ NOTICED = [
     "TooLongError at .*: more than 1 seconds",
     "the process ended with exit code -9",
     "MemoryError at .*",
-    "MemoryError at .*: more than 536,870,912 bytes",
+    "MemoryError at .*: more than 104,857,600 bytes",
 ]
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DamagedError", "Unpacked", "packing", "unpack", "unpack_member"]
 
-_CHUNK = 1 << 18
+_CHUNK = 1 << 15  # bytes; a stream that ends gives the rest of them back, so that many small ones cost its square
 _XZ_MEMORY = 1 << 28  # bytes that a dictionary may take; xz -9 needs 64 MiB
 _MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -113,6 +113,9 @@ def unpack_member(path: Path, raw: Any, member: str | None) -> tuple[str, Unpack
     where = f"{path}::{entry.filename}"
     if entry.flag_bits & 1:
         raise FormatError(f"{where}: is encrypted; unpack it first")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2):
+        # LZMA's dictionary may be of 4 GB, which zipfile allocates unseen.
+        raise FormatError(f"{where}: cannot be unpacked (method {entry.compress_type}); unpack it first")
     if stat.S_ISLNK(entry.external_attr >> 16):
         raise FormatError(f"{where}: is a symbolic link; name the file that it points to")
     try:

@@ -23,7 +23,9 @@ _HEADER_LIMIT = 10_000  # NumPy's own
 _FIELD = rb"""['"](descr|fortran_order|shape)['"] *: *('[^']*'|"[^"]*"|\[[^\]]*\]|True|False|\([0-9L, ]*\)) *"""
 _HEADER = re.compile(rb"\{ *%b, *%b, *%b,? *\}[ \n]*" % (_FIELD, _FIELD, _FIELD))
 _NUMBERS = re.compile(r"[<>=|][biuf][0-9]{1,2}")
-_SHAPE = re.compile(r"\( *([0-9]{1,19})L? *, *([0-9]{1,19})L? *,? *\)")  # Python 2 wrote some numbers with an L
+_SHAPE = re.compile(
+    r"\( *(0|[1-9][0-9]{0,18})L? *, *(0|[1-9][0-9]{0,18})L? *,? *\)"
+)  # Python 2 wrote some numbers with an L
 
 
 class NpySource(RowsSource):

@@ -23,6 +23,7 @@ _HEAD_BYTES = 1 << 12
 # What packed text or numbers may grow to: GloVe packs to 40 %, word2vec binaries to 45 %, bombs to 0.1 %.
 _MOST_RATIO, _FREE_BYTES = 250, 1 << 26
 _DEFLATE_RATIO = 1032  # the most bytes that one byte of deflate can stand for (RFC 1951: 258 bytes in 2 bits)
+_READ_LIMIT = 1 << 24  # the directory of a zip of some hundred thousand files
 _FOREIGN = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!": "a RAR archive",
@@ -183,6 +184,7 @@ class ByteStream:
         """Close the file and end the decompressing thread."""
         if self._reader:
             self._reader.close(wait=self._raw.regular)
+            self._reader = None  # and its memory with it
         self._raw.close()
 
 
@@ -229,6 +231,13 @@ class _Raw(io.RawIOBase):
             count = self.file.readinto(view)
         self.done += count
         return count
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _READ_LIMIT:
+            raise ValueError(
+                f"expected at most {_READ_LIMIT:,} bytes in one piece, such as a directory, found {size:,}"
+            )
+        return super().read(size) or b""
 
     def readable(self) -> bool:
         return True
