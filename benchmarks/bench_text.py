@@ -34,6 +34,8 @@ def given(folder, store, data, benchmark):
     return path, *text(path, (rows, dim)), f".txt, {rows:,} x {dim}"
 
 
+# gensim leaves a text without a header open.
+@pytest.mark.filterwarnings("ignore:Exception ignored:pytest.PytestUnraisableExceptionWarning")
 def test_convert_text(contest, prepare, given, run_python):
     from gensim.models import KeyedVectors
 
