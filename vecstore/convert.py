@@ -32,7 +32,7 @@ __all__ = ["ConversionReport", "Duplicates", "convert"]
 Duplicates = Literal["first", "last", "error"]
 """Which vector a key gets that stands several times, or that this is an error."""
 
-_IN_FLIGHT = 2  # blocks that wait for the writing thread
+_IN_FLIGHT = 6  # blocks that wait for the writing thread
 
 
 @dataclass(frozen=True, slots=True)

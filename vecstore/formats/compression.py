@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DamagedError", "Unpacked", "packing", "unpack", "unpack_member"]
 
-_CHUNK = 1 << 15  # bytes; a stream that ends gives the rest of them back, so that many small ones cost its square
+_CHUNK = 1 << 18  # bytes read at a time
+_FIRST = 1 << 10  # bytes that a stream is given first
 _XZ_MEMORY = 1 << 28  # bytes that a dictionary may take; xz -9 needs 64 MiB
 _MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -149,37 +150,54 @@ def _checked(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
 
 
 class _Streams:
-    """Read streams that lie end to end, each with a decompressor of Python's usual kind."""
+    """Read streams that lie end to end, each with a decompressor of Python's usual kind.
+
+    A stream that ends gives back what it was given too much. Each is therefore given little at first, so that many
+    small ones do not cost the square of a chunk.
+    """
 
     def __init__(self, raw: Any, new: Callable[[], Any], magic: bytes) -> None:
         self._raw = raw
         self._new = new
         self._magic = magic
-        self._current = new()
+        self._chunk, self._at = b"", 0
+        self._current, self._head, self._most = new(), b"", _FIRST
 
     def read(self, n: int) -> bytes:
         while True:
             if self._current.eof:
-                rest: bytes = self._current.unused_data
-                while len(rest) < len(self._magic) and (more := self._raw.read(_CHUNK)):
-                    rest += more
-                if not rest.startswith(self._magic):
-                    self._expect_zeros(rest)
+                head = self._take(len(self._magic))
+                while head and len(head) < len(self._magic) and (more := self._take(len(self._magic) - len(head))):
+                    head += more
+                if head != self._magic:
+                    self._expect_zeros(head)
                     return b""
-                self._current = self._new()
-            else:
-                rest = self._raw.read(_CHUNK) if self._current.needs_input else b""
-                if self._current.needs_input and not rest:
+                self._current, self._head, self._most = self._new(), head, _FIRST
+            piece = b""
+            if self._current.needs_input:
+                piece = self._head or self._take(self._most)
+                self._head, self._most = b"", min(2 * self._most, _CHUNK)
+                if not piece:
                     raise DamagedError("it ends before its end-of-stream mark")
-            data: bytes = self._current.decompress(rest, n)
+            data: bytes = self._current.decompress(piece, n)
+            if self._current.eof:
+                self._at -= len(self._current.unused_data)
             if data:
                 return data
+
+    def _take(self, count: int) -> bytes:
+        """Return the next bytes of the file, `count` at most."""
+        if self._at == len(self._chunk):
+            self._chunk, self._at = self._raw.read(_CHUNK), 0
+        piece = self._chunk[self._at : self._at + count]
+        self._at += len(piece)
+        return piece
 
     def _expect_zeros(self, rest: bytes) -> None:
         while rest:
             if rest.strip(b"\0"):
                 raise DamagedError("something else follows it")
-            rest = self._raw.read(_CHUNK)
+            rest = self._take(_CHUNK)
 
 
 class _Deflated:

@@ -18,7 +18,7 @@ __all__ = ["STANDARD_INPUT", "ByteStream", "split_member"]
 STANDARD_INPUT = Path("-")
 """The path that stands for standard input."""
 
-_AHEAD_BYTES, _AHEAD_BLOCKS = 1 << 20, 4
+_AHEAD_BYTES, _AHEAD_BLOCKS = 1 << 20, 32
 _HEAD_BYTES = 1 << 12
 # What packed text or numbers may grow to: GloVe packs to 40 %, word2vec binaries to 45 %, bombs to 0.1 %.
 _MOST_RATIO, _FREE_BYTES = 250, 1 << 26
