@@ -326,6 +326,24 @@ def test_reader_refuses_what_follows_the_records(path, rest, newlines):
         read_records(path)
 
 
+@compressions
+def test_reader_looks_past_megabytes_of_newlines_at_the_end(path, packed):
+    data = word2vec_bytes(*numbered(3, 2)) + b"\n" * (9 << 20)
+    path.write_bytes(packed(data + b"junk"))
+    with pytest.raises(vecstore.FormatError, match=r"byte [\d,]+: expected the end after 3 records, found b'"):
+        read_records(path)
+    path.write_bytes(packed(data))
+    assert_reads(path, *numbered(3, 2))
+
+
+def test_gzip_that_is_damaged_after_the_last_record_is_refused(path):
+    damaged = bytearray(gzip.compress(word2vec_bytes(*numbered(3, 2)) + b"\n" * (9 << 20)))
+    damaged[-5] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(vecstore.FormatError, match="the gzip data is damaged or cut short"):
+        read_records(path)
+
+
 def test_reader_takes_newlines_at_the_end(path):
     keys, vectors = numbered(3, 2)
     path.write_bytes(word2vec_bytes(keys, vectors) + b"\n\n")
