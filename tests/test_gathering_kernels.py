@@ -6,18 +6,20 @@ from vecstore.kernels.gathering import gather_rows
 from vecstore.keys import frozen
 
 
-def gathered(vectors, rows, oov=0.5):
+def gathered(vectors, rows, oov=0.5, streaming=False):
     out = np.empty((len(rows), vectors.shape[1]), vectors.dtype)
-    gather_rows(vectors, rows, oov, 0, len(rows), out)
+    gather_rows(vectors, rows, oov, streaming, 0, len(rows), out)
     return out
 
 
 @pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 100])
-@pytest.mark.parametrize("d", [1, 2, 50, 300])
-def test_gather_agrees_with_a_loop(n, d):
+@pytest.mark.parametrize("d", [1, 2, 15, 16, 17, 50, 300])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_gather_agrees_with_a_loop(n, d, streaming):
     rng = np.random.default_rng(n)
     vectors, rows = rng.standard_normal((20, d), dtype=np.float32), rng.integers(-1, 20, n)
-    np.testing.assert_array_equal(gathered(frozen(vectors), frozen(rows)), reference.gather(vectors, rows, 0.5))
+    found = gathered(frozen(vectors), frozen(rows), streaming=streaming)
+    np.testing.assert_array_equal(found, reference.gather(vectors, rows, 0.5))
 
 
 def test_gather_works_on_writable_arrays():
@@ -39,8 +41,20 @@ def test_gather_never_follows_a_row_that_is_not_there(row, v):
     assert np.isnan(out).all()
 
 
-def test_gather_writes_its_range_alone():
+@pytest.mark.parametrize("streaming", [False, True])
+def test_gather_writes_its_range_alone(streaming):
     vectors = frozen(np.ones((4, 3), np.float32))
     out = np.zeros((6, 3), np.float32)
-    gather_rows(vectors, frozen(np.arange(6) % 4), 0.0, 2, 5, out)
+    gather_rows(vectors, frozen(np.arange(6) % 4), 0.0, streaming, 2, 5, out)
     assert out.any(axis=1).tolist() == [False, False, True, True, True, False]
+
+
+@pytest.mark.parametrize("shift", range(16))
+def test_gather_streams_to_any_place_in_a_cache_line(shift):
+    vectors, rows = np.arange(120, dtype=np.float32).reshape(4, 30), np.array([3, 0, 2, 1])
+    room = np.full(4 * 30 + 32, -1, np.float32)
+    out = room[shift : shift + 120].reshape(4, 30)
+    gather_rows(vectors, rows, 0.0, True, 0, 4, out)
+    np.testing.assert_array_equal(out, vectors[rows])
+    assert (room[:shift] == -1).all()
+    assert (room[shift + 120 :] == -1).all()

@@ -12,6 +12,7 @@ from vecstore.threads import split
 __all__ = ["gather", "new_or_checked"]
 
 _GRAIN_BYTES = 1 << 20  # bytes that are worth a thread: about 0.2 ms of copying
+_STREAMED_BYTES = 1 << 23  # of a result that no cache would keep
 
 
 def gather(
@@ -25,9 +26,10 @@ def gather(
     checked = _check_rows(rows, v)
     result = new_or_checked(out, (len(checked), d), vectors.dtype)
     value = float(oov)
+    streaming = result.nbytes >= _STREAMED_BYTES
 
     def copy(start: int, stop: int) -> None:
-        gather_rows(vectors, checked, value, start, stop, result)
+        gather_rows(vectors, checked, value, streaming, start, stop, result)
 
     split(copy, len(checked), max(1, _GRAIN_BYTES // max(1, d * vectors.itemsize)))
     return result

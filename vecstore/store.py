@@ -116,7 +116,7 @@ class VectorStore:
         return len(self.vectors)
 
     def __contains__(self, key: object) -> bool:
-        return key in self.keys
+        return self.keys.row_of(key) >= 0
 
     @overload
     def __getitem__(self, keys: str | bytes) -> NDArray[np.float32]: ...
@@ -137,11 +137,11 @@ class VectorStore:
         >>> store[["nice", "great"]].shape
         (2, 50)
         """
+        row = self.keys.row_of(keys)
+        if row >= 0:
+            return self.vectors[row].copy()
         if isinstance(keys, str | bytes):
-            row = self.keys.find_one(keys)
-            if row < 0:
-                raise KeyError(keys)
-            return np.array(self.vectors[row])
+            raise KeyError(keys)
         if not isinstance(keys, Iterable):
             raise TypeError(f"expected a key or a batch of keys, found {keys!r}; for rows use store.vectors[rows]")
         if not hasattr(keys, "__len__"):

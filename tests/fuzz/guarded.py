@@ -22,9 +22,10 @@ from fuzz import seeds
 from fuzz.mutation import mutate
 from vecstore.index import slots_for
 from vecstore.kernels.gathering import gather_rows
+from vecstore.kernels.ints import read_ints
 from vecstore.kernels.lookup import count_taken, find_row, find_rows, hash_keys, insert_rows
 from vecstore.kernels.machine import Kernel
-from vecstore.kernels.packing import pack_keys
+from vecstore.kernels.packing import locate_texts, pack_keys, pack_texts
 from vecstore.kernels.records import cut_records, survey
 from vecstore.kernels.sampling import draw_normal
 from vecstore.kernels.text import POWERS, find_lines, parse_lines
@@ -60,7 +61,7 @@ class Guarded:
 class Call(NamedTuple):
     """A call of a kernel, and which of its arguments it writes to."""
 
-    kernel: Kernel
+    kernel: Callable[..., Any]
     args: tuple[Any, ...]
     written: tuple[int, ...]
 
@@ -126,7 +127,7 @@ def call_find_rows(rng: Random) -> Call:
 def call_find_row(rng: Random) -> Call:
     keys, *arrays = table(rng)
     key = rng.choice(keys) if keys and rng.random() < 0.8 else rng.randbytes(9)
-    return Call(find_row, (np.frombuffer(key, np.uint8), *arrays, 0), ())
+    return Call(lambda key, *rest: find_row.bind(*rest)(key), (key, *arrays, 0), ())
 
 
 def call_insert_rows(rng: Random) -> Call:
@@ -143,9 +144,9 @@ def call_count_taken(rng: Random) -> Call:
 
 
 def call_gather_rows(rng: Random) -> Call:
-    v, n, d = rng.randint(0, 9), rng.choice([0, 1, 50]), rng.choice([0, 1, 3, 20])
+    v, n, d = rng.randint(0, 9), rng.choice([0, 1, 50]), rng.choice([0, 1, 3, 20, 300])
     rows, out = some_int64(rng, n, v), np.zeros((n, d), np.float32)
-    return Call(gather_rows, (seeds.matrix(rng, v, d), rows, 1.5, rng.randint(0, n), n, out), (5,))
+    return Call(gather_rows, (seeds.matrix(rng, v, d), rows, 1.5, rng.randrange(2), rng.randint(0, n), n, out), (6,))
 
 
 def call_draw_normal(rng: Random) -> Call:
@@ -167,6 +168,36 @@ def call_pack_keys(rng: Random) -> Call:
     size = int((stops - starts).sum())
     args = (data, starts[order], stops[order], np.zeros(size, np.uint8), np.zeros(len(starts) + 1, np.int64))
     return Call(pack_keys, args, (3, 4))
+
+
+def some_texts(rng: Random) -> tuple[Any, ...]:
+    return tuple(key if rng.random() < 0.5 else key.decode("latin-1") for key in some_keys(rng))
+
+
+def call_locate_texts(rng: Random) -> Call:
+    texts: list[Any] = [*some_texts(rng)]
+    if texts and rng.random() < 0.3:
+        texts[rng.randrange(len(texts))] = rng.choice([None, 1, "\ud800"])
+    n = len(texts)
+    return Call(locate_texts, (tuple(texts), np.zeros(n, np.int64), np.zeros(n + 1, np.int64)), (1, 2))
+
+
+def call_pack_texts(rng: Random) -> Call:
+    texts = some_texts(rng)
+    addresses, offsets = np.zeros(len(texts), np.int64), np.zeros(len(texts) + 1, np.int64)
+    locate_texts(texts, addresses, offsets)
+
+    def pack(*args: Any, alive: object = texts) -> None:
+        pack_texts(*args)
+
+    return Call(pack, (addresses, offsets, np.zeros(offsets[-1], np.uint8)), (2,))
+
+
+def call_read_ints(rng: Random) -> Call:
+    values = [rng.choice([0, -1, rng.getrandbits(62), -(2**63), 2**63 - 1]) for _ in range(rng.choice([0, 1, 5, 300]))]
+    if values and rng.random() < 0.3:
+        values[rng.randrange(len(values))] = rng.choice([None, True, False, 2**63, 1.0])
+    return Call(read_ints, (tuple(values), True, False, np.zeros(len(values), np.int64)), (3,))
 
 
 def call_cut_records(rng: Random) -> Call:
@@ -256,6 +287,9 @@ CALLS: list[Callable[[Random], Call]] = [
     call_draw_normal,
     call_survey,
     call_pack_keys,
+    call_locate_texts,
+    call_pack_texts,
+    call_read_ints,
     call_cut_records,
     call_find_lines,
     call_parse_lines,

@@ -8,21 +8,29 @@ processor cannot foresee: while one row is copied, the first lines of a later on
 """
 
 from vecstore.kernels.machine import kernel
-from vecstore.kernels.memory import copy_row, prefetch
+from vecstore.kernels.memory import copy_row, prefetch_row, settle, stream_row
 
 __all__ = ["gather_rows"]
 
-_AHEAD = 4
+_AHEAD = 8
 
 
-@kernel("f32[:,:], i64[:], f64, i64, i64, f32[:,:]")
-def gather_rows(vectors, rows, oov, start, stop, out):
-    """Copy `vectors[rows[i]]` to `out[i]` for start <= i < stop; rows outside `vectors` get `oov`."""
+@kernel("f32[:,:], i64[:], f64, i64, i64, i64, f32[:,:]")
+def gather_rows(vectors, rows, oov, streaming, start, stop, out):
+    """Copy `vectors[rows[i]]` to `out[i]` for start <= i < stop; rows outside `vectors` get `oov`.
+
+    `streaming` says whether `out` is larger than the caches, so that its rows had better go past them.
+    """
     for i in range(start, stop):
         if i + _AHEAD < stop:
-            prefetch(vectors, rows[i + _AHEAD])
+            row = rows[i + _AHEAD]
+            if 0 <= row < vectors.shape[0]:
+                prefetch_row(vectors, row)
         row = rows[i]
-        if 0 <= row < vectors.shape[0]:
-            copy_row(out, i, vectors, row)
-        else:
+        if not 0 <= row < vectors.shape[0]:
             out[i] = oov
+        elif streaming:
+            stream_row(out, i, vectors, row)
+        else:
+            copy_row(out, i, vectors, row)
+    settle()

@@ -18,7 +18,8 @@ memory that the next one reads.
 
 import numpy as np
 
-from vecstore.kernels.machine import inline, kernel
+from vecstore.kernels.code import inline
+from vecstore.kernels.machine import kernel
 from vecstore.kernels.memory import STACK_WORDS, load32, load64, prefetch, stack_words
 
 __all__ = ["MAX_PROBE", "count_taken", "find_row", "find_rows", "hash_keys", "insert_rows"]
@@ -164,7 +165,7 @@ def find_rows(data, starts, stops, slots, key_data, key_offsets, seed, start, st
             rows[base + k] = row
 
 
-@kernel("u8[:], u64[:], u8[:], i64[:], u64 -> i64")
+@kernel("key, u64[:], u8[:], i64[:], u64 -> i64")
 def find_row(key, slots, key_data, key_offsets, seed):
     """Return the row of one key, -1 where the table has no such key."""
     value = _xxh64(key, 0, key.shape[0], seed)

@@ -6,19 +6,26 @@ None of them checks a bound. Indices count elements along the first axis of C-co
 
 from typing import Any
 
-from vecstore.kernels.machine import Primitive
+from vecstore.kernels.code import Primitive
 
 __all__ = [
     "STACK_WORDS",
     "copy_bytes",
+    "copy_from",
     "copy_row",
     "load8",
     "load32",
     "load64",
     "prefetch",
+    "prefetch_row",
+    "settle",
     "stack_words",
+    "stream_row",
     "trailing_zeros",
 ]
+
+_LINE = 64  # bytes of a cache line
+_ROW_LINES = 10
 
 STACK_WORDS = 1024
 """How many int64 `stack_words` gives."""
@@ -112,6 +119,27 @@ def copy_bytes() -> Any:
 
 
 @Primitive
+def copy_from() -> Any:
+    """``copy_from(target, target_at, address, count)``: copy bytes that lie at an address to a uint8 array."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def copy_from(typing_context, target, target_at, address, count):
+        def generate(context, builder, signature, args):
+            to = _address(context, builder, signature.args[0], args[0], args[1])
+            start = builder.inttoptr(args[2], ir.IntType(8).as_pointer())
+            cgutils.raw_memcpy(builder, to, start, args[3], 1)
+            return context.get_dummy_value()
+
+        return types.void(target, types.int64, types.int64, types.int64), generate
+
+    return copy_from
+
+
+@Primitive
 def copy_row() -> Any:
     """``copy_row(target, target_row, source, source_row)``: copy a row between matrices of one dtype and width."""
     from numba import types
@@ -130,6 +158,89 @@ def copy_row() -> Any:
         return types.void(target, types.int64, source, types.int64), generate
 
     return copy_row
+
+
+@Primitive
+def stream_row() -> Any:
+    """``stream_row(target, target_row, source, source_row)``: `copy_row` past the caches; `settle` when all is copied."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def stream_row(typing_context, target, target_row, source, source_row):
+        def generate(context, builder, signature, args):
+            to = _address(context, builder, signature.args[0], args[0], args[1])
+            start = _address(context, builder, signature.args[2], args[2], args[3])
+            view = context.make_array(signature.args[2])(context, builder, args[2])
+            width = builder.extract_value(view.strides, 0)
+            i64 = width.type
+            line = ir.VectorType(ir.IntType(8), _LINE)
+            # Whole cache lines of the target go past the caches; what lies before and after them does not.
+            head = builder.and_(builder.neg(builder.ptrtoint(to, i64)), i64(_LINE - 1))
+            head = builder.select(builder.icmp_unsigned("<", head, width), head, width)
+            cgutils.raw_memcpy(builder, to, start, head, 1)
+            lines = builder.lshr(builder.sub(width, head), i64(_LINE.bit_length() - 1))
+            with cgutils.for_range(builder, lines) as loop:
+                at = builder.add(head, builder.mul(loop.index, i64(_LINE)))
+                value = builder.load(builder.bitcast(builder.gep(start, [at]), line.as_pointer()), align=1)
+                store = builder.store(value, builder.bitcast(builder.gep(to, [at]), line.as_pointer()), align=_LINE)
+                store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+            at = builder.add(head, builder.mul(lines, i64(_LINE)))
+            cgutils.raw_memcpy(builder, builder.gep(to, [at]), builder.gep(start, [at]), builder.sub(width, at), 1)
+            return context.get_dummy_value()
+
+        return types.void(target, types.int64, source, types.int64), generate
+
+    return stream_row
+
+
+@Primitive
+def settle() -> Any:
+    """``settle()``: let other threads see what was streamed before they see whatever is written from here on."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def settle(typing_context):
+        def generate(context, builder, signature, args):
+            builder.fence("seq_cst")
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return settle
+
+
+@Primitive
+def prefetch_row() -> Any:
+    """``prefetch_row(matrix, row)``: ask for the first `_ROW_LINES` cache lines of a row, and for its last byte's."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def prefetch_row(typing_context, matrix, row):
+        def generate(context, builder, signature, args):
+            address = _address(context, builder, signature.args[0], args[0], args[1])
+            view = context.make_array(signature.args[0])(context, builder, args[0])
+            width = builder.extract_value(view.strides, 0)
+            i32 = ir.IntType(32)
+            declared = ir.FunctionType(ir.VoidType(), [address.type, i32, i32, i32])
+            function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0i8")
+            last = builder.sub(width, width.type(1))
+            for k in range(_ROW_LINES):
+                at = width.type(_LINE * k)
+                at = builder.select(builder.icmp_signed("<", at, last), at, last)
+                builder.call(function, [builder.gep(address, [at]), i32(0), i32(3), i32(1)])
+            builder.call(function, [builder.gep(address, [last]), i32(0), i32(3), i32(1)])
+            return context.get_dummy_value()
+
+        return types.void(matrix, types.int64), generate
+
+    return prefetch_row
 
 
 @Primitive
