@@ -17,6 +17,7 @@ ORDER = [
     "kernels.ints",
     "kernels.lookup",
     "kernels.packing",
+    "kernels.paging",
     "kernels.records",
     "kernels.sampling",
     "kernels.text",

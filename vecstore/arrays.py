@@ -31,7 +31,8 @@ _HEAD_BYTES = 1 << 8
 _DESCR = r"<[iuf][248]|\|[iu]1"
 # As NumPy and `ArrayWriter` write it; to evaluate it takes most of the time of opening a store.
 _USUAL_HEADER = re.compile(
-    rf"\{{'descr': '({_DESCR})', 'fortran_order': False, 'shape': \(((?:[0-9]{{1,18}}, ?)*(?:[0-9]{{1,18}})?)\), \}} *\n".encode()
+    rf"\{{'descr': '({_DESCR})', 'fortran_order': False, "
+    r"'shape': \(((?:[0-9]{1,18}, ?)*(?:[0-9]{1,18})?)\), \} *\n"
 )
 
 
@@ -175,12 +176,12 @@ def _read_header(path: Path, file: io.FileIO) -> tuple[np.dtype[Any], tuple[int,
     stop = 10 + int.from_bytes(head[8:10], "little") if head[:8] == b"\x93NUMPY\x01\x00" else 0
     if len(head) < stop:
         head += file.read(stop - len(head))
-    text = head[10:stop]
+    text = head[10:stop].decode("latin-1")
     usual = _USUAL_HEADER.fullmatch(text)
     if usual and len(head) >= stop and not stop % 16:
-        return np.dtype(usual[1].decode()), tuple(map(int, usual[2].replace(b",", b" ").split())), stop
+        return np.dtype(usual[1]), tuple(map(int, usual[2].replace(",", " ").split())), stop
     try:
-        header = ast.literal_eval(text.decode("latin-1").strip())
+        header = ast.literal_eval(text.strip())
         descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
         sound = (
             len(head) >= stop

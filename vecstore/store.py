@@ -139,7 +139,7 @@ class VectorStore:
         """
         row = self.keys.row_of(keys)
         if row >= 0:
-            return self.vectors[row].copy()
+            return np.array(self.vectors[row])
         if isinstance(keys, str | bytes):
             raise KeyError(keys)
         if not isinstance(keys, Iterable):

@@ -24,8 +24,9 @@ from vecstore.index import slots_for
 from vecstore.kernels.gathering import gather_rows
 from vecstore.kernels.ints import read_ints
 from vecstore.kernels.lookup import count_taken, find_row, find_rows, hash_keys, insert_rows
-from vecstore.kernels.machine import Kernel
+from vecstore.kernels.machine import Kernel, view
 from vecstore.kernels.packing import locate_texts, pack_keys, pack_texts
+from vecstore.kernels.paging import ask_for_rows, count_absent
 from vecstore.kernels.records import cut_records, survey
 from vecstore.kernels.sampling import draw_normal
 from vecstore.kernels.text import POWERS, find_lines, parse_lines
@@ -147,6 +148,27 @@ def call_gather_rows(rng: Random) -> Call:
     v, n, d = rng.randint(0, 9), rng.choice([0, 1, 50]), rng.choice([0, 1, 3, 20, 300])
     rows, out = some_int64(rng, n, v), np.zeros((n, d), np.float32)
     return Call(gather_rows, (seeds.matrix(rng, v, d), rows, 1.5, rng.randrange(2), rng.randint(0, n), n, out), (6,))
+
+
+def call_count_absent(rng: Random) -> Call:
+    vectors = np.ones((rng.randint(1, 9), 300), np.float32)
+    rows = np.array([rng.randrange(-1, len(vectors)) for _ in range(rng.choice([0, 1, 50]))], np.int64)
+    step = rng.choice([1, 7])
+
+    def count(vectors: np.ndarray, rows: np.ndarray) -> int:
+        return count_absent(view(vectors).address, vectors.strides[0], rows, step, mmap.PAGESIZE)
+
+    return Call(count, (vectors, rows), ())
+
+
+def call_ask_for_rows(rng: Random) -> Call:
+    vectors = np.ones((rng.randint(1, 99), 300), np.float32)
+    rows = np.array([row for row in range(len(vectors)) if rng.random() < 0.3], np.int64)
+
+    def ask(vectors: np.ndarray, rows: np.ndarray) -> None:
+        ask_for_rows(view(vectors).address, vectors.strides[0], rows, mmap.PAGESIZE, 0, len(rows))
+
+    return Call(ask, (vectors, rows), ())
 
 
 def call_draw_normal(rng: Random) -> Call:
@@ -284,6 +306,8 @@ CALLS: list[Callable[[Random], Call]] = [
     call_insert_rows,
     call_count_taken,
     call_gather_rows,
+    call_count_absent,
+    call_ask_for_rows,
     call_draw_normal,
     call_survey,
     call_pack_keys,

@@ -12,6 +12,7 @@ Kernels run without the GIL, so `vecstore.threads` can run one kernel over sever
 ``gathering``  rows of a matrix
 ``sampling``   normal vectors from hashes
 ``packing``    keys put end to end
+``paging``     pages of a mapped file, before they are touched
 ``ints``       Python's int objects as numbers
 ``records``    word2vec records out of a block of bytes
 ``text``       keys and numbers out of lines of text

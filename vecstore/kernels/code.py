@@ -26,7 +26,7 @@ import numpy as np
 
 __all__ = ["Entry", "Primitive", "find_or_compile", "inline", "loading"]
 
-_LIBRARY = {"memcpy", "memmove", "memset", "sqrt", "log", "sin", "cos", "sincos"}
+_LIBRARY = {"memcpy", "memmove", "memset", "sqrt", "log", "sin", "cos", "sincos", "madvise", "mincore"}
 _PYTHON = {
     "PyBytes_AsString",
     "PyBytes_AsStringAndSize",
@@ -87,7 +87,7 @@ class Entry(NamedTuple):
     source: str
     parameters: tuple[str, ...]
     result: str
-    primitives: dict[str, Any] = {}
+    primitives: dict[str, Any]
 
 
 def find_or_compile(entry: Entry) -> int:

@@ -18,7 +18,7 @@ def read_ints(values, true, false, numbers):
     for i in range(numbers.shape[0]):
         value = tuple_item(values, i)
         number, sound = int_of(value)
-        if not sound or value == true or value == false:
+        if not sound or value == true or value == false:  # noqa: SIM109 - no tuples in kernels
             return i
         numbers[i] = number
     return numbers.shape[0]

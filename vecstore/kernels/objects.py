@@ -62,7 +62,7 @@ def text_of() -> Any:
 
 @Primitive
 def int_of() -> Any:
-    """``int_of(object)``: return the number of an int, or of what converts to one without loss, and 1; and 0 if there is none."""
+    """``int_of(object)``: return the number of what is an int or converts to one without loss, and whether it is."""
     from llvmlite import ir
     from numba import types
     from numba.core import cgutils
