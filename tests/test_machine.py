@@ -14,10 +14,8 @@ from vecstore.kernels.machine import NO_KEY, Kernel, kernel, view
 from vecstore.kernels.memory import prefetch
 from vecstore.kernels.sampling import draw_normal
 
-MODULES = [
-    importlib.import_module(f"vecstore.kernels.{name}")
-    for name in ("lookup", "gathering", "sampling", "records", "packing", "ints")
-]
+FOLDER = Path(code.__file__).parent
+MODULES = [importlib.import_module(f"vecstore.kernels.{path.stem}") for path in FOLDER.glob("[a-z]*.py")]
 KERNELS = {name: value for module in MODULES for name, value in vars(module).items() if isinstance(value, Kernel)}
 SLOTS = np.array([0, 5, 0, 7], np.uint64)
 

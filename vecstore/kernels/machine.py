@@ -53,7 +53,8 @@ class View(NamedTuple):
 
 def view(array: NDArray[Any]) -> View:
     """Return the view of an array, which must be C-contiguous and aligned."""
-    if not (array.flags.c_contiguous and array.flags.aligned):
+    flags = array.flags
+    if not (flags.c_contiguous and flags.aligned):
         raise ValueError("expected a C-contiguous, aligned array")
     return View(_address(array), array.shape, array.dtype)
 
@@ -120,16 +121,17 @@ class Kernel:
         """Return arguments as machine code takes them: an array as its address and its lengths."""
         words: list[Any] = []
         for parameter, arg in zip(parameters, args, strict=True):
-            if parameter.ndim:
-                if isinstance(arg, np.ndarray):
-                    arg = view(arg)
-                if arg.dtype != parameter.dtype or len(arg.shape) != parameter.ndim:
-                    raise TypeError(f"{self.function.__name__}: expected {parameter}, found {arg.dtype} {arg.shape}")
-                words += (arg.address, *arg.shape)
-            elif parameter.kind == "object":
+            kind, ndim, dtype = parameter
+            if ndim:
+                address, shape, found = arg if type(arg) is View else view(arg)
+                if (found is not dtype and found != dtype) or len(shape) != ndim:
+                    raise TypeError(f"{self.function.__name__}: expected {parameter}, found {found} {shape}")
+                words.append(address)
+                words.extend(shape)
+            elif kind == "object":
                 words.append(arg)
             else:
-                words.append(float(arg) if parameter.kind == "f64" else index(arg))
+                words.append(float(arg) if kind == "f64" else index(arg))
         return words
 
     def load(self) -> Any:

@@ -19,9 +19,11 @@ _GAP_PAGES = 4  # that are read as well, rather than asking twice
 def count_absent(address, width, rows, step, page):
     """Return of how many of every `step`-th row the first page is not in memory."""
     absent = 0
-    for i in range(0, rows.shape[0], step):
+    i = 0
+    while i < rows.shape[0]:
         if rows[i] >= 0 and not is_in_memory((address + rows[i] * width) // page * page):
             absent += 1
+        i += step
     return absent
 
 
