@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vecstore.kernels.packing import locate_texts, pack_keys, pack_texts
+from vecstore.kernels.packing import locate_texts, measure_codes, pack_codes, pack_keys, pack_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -198,7 +198,15 @@ def _from_numpy(keys: NDArray[Any]) -> KeyBatch:
             return _from_arrow(pa.array(keys))
         except (UnicodeError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
             return _from_list(keys.tolist())  # a lone surrogate, or a null object that Arrow does not know
-    if keys.dtype.kind in "OSU":  # Arrow would cut U at the first U+0000
+    if keys.dtype.kind == "U" and type(keys) is np.ndarray and keys.nbytes:
+        codes = np.require(keys, keys.dtype.newbyteorder("="), ["C_CONTIGUOUS", "ALIGNED"])
+        codes = codes.view(np.uint32).reshape(len(keys), -1)
+        offsets = np.empty(len(keys) + 1, np.int64)
+        if measure_codes(codes, offsets) == len(keys):
+            data = np.empty(int(offsets[-1]), np.uint8)
+            pack_codes(codes, data)
+            return KeyBatch(data, offsets[:-1], offsets[1:])
+    if keys.dtype.kind in "OSU":
         return _from_list(keys.tolist())
     raise TypeError(f"expected an array of str, bytes or objects, found dtype {keys.dtype}")
 

@@ -25,7 +25,7 @@ from vecstore.kernels.gathering import gather_rows
 from vecstore.kernels.ints import read_ints
 from vecstore.kernels.lookup import count_taken, find_row, find_rows, hash_keys, insert_rows
 from vecstore.kernels.machine import Kernel, view
-from vecstore.kernels.packing import locate_texts, pack_keys, pack_texts
+from vecstore.kernels.packing import locate_texts, measure_codes, pack_codes, pack_keys, pack_texts
 from vecstore.kernels.paging import ask_for_rows, count_absent
 from vecstore.kernels.records import cut_records, survey
 from vecstore.kernels.sampling import draw_normal
@@ -215,6 +215,26 @@ def call_pack_texts(rng: Random) -> Call:
     return Call(pack, (addresses, offsets, np.zeros(offsets[-1], np.uint8)), (2,))
 
 
+def some_codes(rng: Random, *, sound: bool) -> np.ndarray:
+    codes = np.zeros((rng.choice([0, 1, 50]), rng.choice([1, 3, 20])), np.uint32)
+    for i in range(codes.size):
+        code = rng.choice([0, 65, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10000, 0x10FFFF])
+        codes.flat[i] = code if sound or rng.random() < 0.99 else rng.choice([0xD800, 0xDFFF, 0x110000, 2**32 - 1])
+    return codes
+
+
+def call_measure_codes(rng: Random) -> Call:
+    codes = some_codes(rng, sound=False)
+    return Call(measure_codes, (codes, np.zeros(len(codes) + 1, np.int64)), (1,))
+
+
+def call_pack_codes(rng: Random) -> Call:
+    codes = some_codes(rng, sound=True)
+    offsets = np.zeros(len(codes) + 1, np.int64)
+    measure_codes(codes, offsets)
+    return Call(pack_codes, (codes, np.zeros(offsets[-1], np.uint8)), (1,))
+
+
 def call_read_ints(rng: Random) -> Call:
     values = [rng.choice([0, -1, rng.getrandbits(62), -(2**63), 2**63 - 1]) for _ in range(rng.choice([0, 1, 5, 300]))]
     if values and rng.random() < 0.3:
@@ -313,6 +333,8 @@ CALLS: list[Callable[[Random], Call]] = [
     call_pack_keys,
     call_locate_texts,
     call_pack_texts,
+    call_measure_codes,
+    call_pack_codes,
     call_read_ints,
     call_cut_records,
     call_find_lines,
