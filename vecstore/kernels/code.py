@@ -10,7 +10,6 @@ folder. Where neither can be written to, each process compiles for itself.
 """
 
 import ctypes
-import hashlib
 import os
 import sys
 import threading
@@ -20,6 +19,11 @@ from importlib import import_module
 from pathlib import Path
 from types import FunctionType
 from typing import Any, NamedTuple
+
+try:
+    from _blake2 import blake2b  # hashlib loads OpenSSL as well, in 3 ms
+except ImportError:
+    from hashlib import blake2b
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -99,7 +103,7 @@ def find_or_compile(entry: Entry) -> int:
             data = (folder / file_name).read_bytes()
         except OSError:
             continue
-        if data[:32] == hashlib.blake2b(data[32:], digest_size=32).digest():
+        if data[:32] == blake2b(data[32:], digest_size=32).digest():
             return _place(entry.name, data[32:])
     compiled, code = _compile(entry)
     if code is None:
@@ -107,7 +111,7 @@ def find_or_compile(entry: Entry) -> int:
         return int(compiled.address)
     for folder in folders:
         try:
-            _write(folder / file_name, hashlib.blake2b(code, digest_size=32).digest() + code)
+            _write(folder / file_name, blake2b(code, digest_size=32).digest() + code)
             break
         except OSError:
             continue
@@ -162,7 +166,7 @@ def _fingerprint() -> str:
 
     Empty within a zip, where nothing tells one version's kernels from another's.
     """
-    hasher = hashlib.blake2b(digest_size=8)
+    hasher = blake2b(digest_size=8)
     paths = sorted(Path(__file__).parent.glob("*.py"))
     for path in paths:
         text = path.read_bytes()
