@@ -121,10 +121,10 @@ def _equal(a, start, b, other, length):
     if length >= 4:
         last = length - 4
         return load32(a, start) == load32(b, other) and load32(a, start + last) == load32(b, other + last)
+    unequal = np.uint8(0)
     for at in range(length):
-        if load8(a, start + at) != load8(b, other + at):
-            return False
-    return True
+        unequal |= load8(a, start + at) ^ load8(b, other + at)
+    return unequal == 0
 
 
 @inline
