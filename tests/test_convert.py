@@ -67,7 +67,8 @@ def test_report_says_what_was_done(source, target):
         r"  3 keys x 2 float32, [\d.,]+ MB\n"
         r"  from vectors.bin in [\d.]+ s \([\d,]+ MB/s\)\n"
         r"  records dropped: 0 duplicates, 0 undecodable, 0 unwanted\n"
-        r"  unusual rows kept: 0 nan, 0 infinite, 0 zero, 0 huge",
+        r"  unusual rows kept: 0 nan, 0 infinite, 0 zero, 0 huge\n"
+        r"  every value fits bfloat16 exactly: --dtype auto would store 12 bytes of vectors instead of 24 bytes",
         str(report),
     )
 

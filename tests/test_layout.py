@@ -150,7 +150,7 @@ def test_open_refuses_fortran_order(folder):
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (2, r"format version 2 is newer than this vecstore reads \(1\); upgrade vecstore"),
+        (3, r"format version 3 is newer than this vecstore reads \(2\); upgrade vecstore"),
         (10**30, "is newer than this vecstore reads"),
         (0, "expected a format version, found 0"),
         (-1, "expected a format version, found -1"),
@@ -228,7 +228,7 @@ def test_open_names_the_missing_field(folder, place):
         ("dim", 2**64, "expected 0 <= 'dim'"),
         ("rows", 4, r"vectors\.npy: expected float32 of shape \(4, 3\), found float32 of shape \(5, 3\)"),
         ("dim", 2, r"vectors\.npy: expected float32 of shape \(5, 2\), found float32 of shape \(5, 3\)"),
-        ("dtype", "float16", "expected dtype float32, found 'float16'"),
+        ("dtype", "float16", "expected dtype float32 in format version 1, found 'float16'"),
         ("hash", {"name": "md5", "seed": 0}, "expected the hash xxh64, found 'md5'"),
         ("hash", {"name": "xxh64", "seed": 2**64}, "expected 0 <= 'seed'"),
         ("dropped", {"duplicates": -1}, "expected 0 <= 'duplicates'"),

@@ -7,6 +7,7 @@ Kernels run without the GIL, so `vecstore.threads` can run one kernel over sever
 ``machine``    how a kernel is compiled, kept on disk and called
 ``memory``     prefetch, unaligned loads, memcpy: what numba has no name for
 ``lookup``     hashing keys, filling a table, finding rows
+``narrowing``  float32 numbers in fewer bits, and back
 ``gathering``  rows of a matrix
 ``sampling``   normal vectors from hashes
 ``packing``    keys put end to end

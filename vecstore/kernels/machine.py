@@ -39,7 +39,16 @@ __all__ = ["Kernel", "Primitive", "View", "inline", "kernel", "view"]
 _CTYPES: dict[str, Any] = {"i64": ctypes.c_int64, "u64": ctypes.c_uint64, "f64": ctypes.c_double}
 _DTYPES = {
     name: np.dtype(kind)
-    for name, kind in {"u8": "u1", "u32": "u4", "u64": "u8", "i64": "i8", "f32": "f4", "f64": "f8"}.items()
+    for name, kind in {
+        "u8": "u1",
+        "u16": "u2",
+        "u32": "u4",
+        "u64": "u8",
+        "i8": "i1",
+        "i64": "i8",
+        "f32": "f4",
+        "f64": "f8",
+    }.items()
 }
 _CALLABLE = {"memcpy", "memmove", "memset", "sqrt", "log", "sin", "cos", "sincos"}  # what kept machine code may call
 _loading = threading.RLock()  # reentrant: whoever compiles may fork
@@ -281,7 +290,7 @@ def _compile(name: str, kernel: Kernel) -> tuple[Any, bytes | None]:
     numba: Any = import_module("numba")
     types = numba.types
     scalars = {"u8": types.uint8, "u32": types.uint32, "u64": types.uint64, "i64": types.int64}
-    scalars |= {"f32": types.float32, "f64": types.float64}
+    scalars |= {"u16": types.uint16, "i8": types.int8, "f32": types.float32, "f64": types.float64}
     result = scalars[kernel.result] if kernel.result else types.void
     words, names, args = [], [], []
     for i, parameter in enumerate(kernel.parameters):

@@ -1,4 +1,4 @@
-"""Machine operations that numba has no name for: a prefetch, unaligned loads, `memcpy`, counting bits, a stack.
+"""Machine operations that numba has no name for: a prefetch, unaligned loads, `memcpy`, bits of floats, a stack.
 
 None of them checks a bound. Indices count elements along the first axis of C-contiguous arrays, except in
 `load64` and `load32`, which read little-endian words at any byte of a uint8 array.
@@ -10,8 +10,10 @@ from vecstore.kernels.machine import Primitive
 
 __all__ = [
     "STACK_WORDS",
+    "bits_to_float",
     "copy_bytes",
     "copy_row",
+    "float_to_bits",
     "load8",
     "load32",
     "load64",
@@ -166,3 +168,29 @@ def trailing_zeros() -> Any:
         return types.int64(types.uint64), generate
 
     return trailing_zeros
+
+
+def _reinterpret(given: str, result: str) -> Any:
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def reinterpret(typing_context, value):
+        def generate(context, builder, signature, args):
+            return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+        return getattr(types, result)(getattr(types, given)), generate
+
+    return reinterpret
+
+
+@Primitive
+def bits_to_float() -> Any:
+    """``bits_to_float(bits)``: return the float32 that a uint32 is the bits of."""
+    return _reinterpret("uint32", "float32")
+
+
+@Primitive
+def float_to_bits() -> Any:
+    """``float_to_bits(value)``: return the bits of a float32 as uint32."""
+    return _reinterpret("float32", "uint32")
