@@ -13,7 +13,8 @@ from vecstore.kernels.memory import prefetch
 from vecstore.kernels.sampling import draw_normal
 
 MODULES = [
-    importlib.import_module(f"vecstore.kernels.{name}") for name in ("lookup", "gathering", "sampling", "records")
+    importlib.import_module(f"vecstore.kernels.{name}")
+    for name in ("lookup", "gathering", "sampling", "records", "narrowing")
 ]
 KERNELS = {name: value for module in MODULES for name, value in vars(module).items() if isinstance(value, Kernel)}
 SLOTS = np.array([0, 5, 0, 7], np.uint64)

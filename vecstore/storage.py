@@ -60,8 +60,10 @@ class StorageType:
         """Say whether every number of `vectors` (n, d), C-contiguous, comes back bit for bit."""
         return self._holds is None or bool(self._holds(vectors.view(np.uint32)))
 
-    def store(self, vectors: NDArray[np.float32]) -> tuple["StoredVectors", int]:
+    def store(self, vectors: NDArray[np.float32], *, exact: bool = False) -> tuple["StoredVectors", int]:
         """Return `vectors` (n, d), C-contiguous, as this type keeps them, a view if that is float32.
+
+        `exact` says that this type holds them all: scales are then looked for that give back every bit.
 
         Returns
         -------
@@ -74,8 +76,8 @@ class StorageType:
             return StoredVectors(self, vectors), -1
         array = np.empty(vectors.shape, self.dtype)
         scales = np.empty(len(vectors), np.float32) if self.scaled else None
-        out = (_numbers(array),) if scales is None else (array, scales)
-        return StoredVectors(self, array, scales), int(self._narrow(vectors.view(np.uint32), *out))
+        args = (_numbers(array),) if scales is None else (exact, array, scales)
+        return StoredVectors(self, array, scales), int(self._narrow(vectors.view(np.uint32), *args))
 
 
 FLOAT32 = StorageType("float32", np.dtype("<f4"), 1, gather_rows)

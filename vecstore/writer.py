@@ -129,12 +129,13 @@ class StoreWriter:
         self.exact.see(vectors)
         if self._choose and self.storage not in self.exact:
             self._write_again(self.exact.smallest)
-        stored, refused = self.storage.store(vectors)
+        exact = self.storage in self.exact
+        stored, refused = self.storage.store(vectors, exact=exact)
         if refused >= 0:
             key = data[offsets[refused] : offsets[refused + 1]].tobytes().decode()
             raise self._refuse(self.rows + refused, key, vectors[refused])
         served = vectors
-        if self.storage not in self.exact:
+        if not exact:
             served = stored[:]
             measure(vectors, served, self.errors)
         self._append(data, offsets, stored, served)
@@ -167,7 +168,7 @@ class StoreWriter:
         vectors = _map_vectors(aside, self.storage)
         self._vectors = self._new_vectors(storage)
         for start in range(0, len(vectors), _CHUNK):
-            stored, refused = storage.store(vectors[start : start + _CHUNK])
+            stored, refused = storage.store(vectors[start : start + _CHUNK], exact=True)
             assert refused < 0
             self._vectors.append(stored)
         shutil.rmtree(aside)

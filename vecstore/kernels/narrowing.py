@@ -115,8 +115,9 @@ def _is_exact(bits, i, scale):
 def _exact_scale(bits, i, largest):
     """Return a scale with which int8 holds row i exactly; -1 if none is found.
 
-    The largest number divided by 127 is tried, and its neighbours, since rounding may have moved it by one; and the
-    power of two above, which holds what are integers or multiples of another power of two.
+    Tried are the power of two that leaves room for the largest number, for rows of integers or of multiples of another
+    power of two; and the largest number divided by 127, 126, ..., 1, each with its neighbours, since a product that was
+    rounded may give a quotient that is off by one.
     """
     if largest == 0:
         signs = np.uint32(0)
@@ -125,20 +126,16 @@ def _exact_scale(bits, i, largest):
         return np.float32(0) if signs == 0 else np.float32(-1)
     if largest >= _INFINITY:
         return np.float32(-1)
-    nearest = bits_to_float(largest) / _MOST
-    around = float_to_bits(nearest)
-    power = bits_to_float(np.uint32(np.uint32(around + np.uint32(0x007FFFFF)) & np.uint32(0xFF800000)))
+    quotient = float_to_bits(bits_to_float(largest) / _MOST)
+    power = bits_to_float(np.uint32(np.uint32(quotient + np.uint32(0x007FFFFF)) & np.uint32(0xFF800000)))
     if _is_exact(bits, i, power):
         return power
-    if _is_exact(bits, i, nearest):
-        return nearest
-    if around > 1:
-        above = bits_to_float(np.uint32(around + np.uint32(1)))
-        if _is_exact(bits, i, above):
-            return above
-        below = bits_to_float(np.uint32(around - np.uint32(1)))
-        if _is_exact(bits, i, below):
-            return below
+    for integer in range(127, 0, -1):
+        quotient = float_to_bits(bits_to_float(largest) / np.float32(integer))
+        for near in range(3):  # itself, one above, one below; NaN below 0
+            scale = bits_to_float(np.uint32(quotient + np.uint32(near if near < 2 else 0xFFFFFFFF)))
+            if _is_exact(bits, i, scale):
+                return scale
     return np.float32(-1)
 
 
@@ -213,9 +210,9 @@ def narrow_float16(bits, out):
     return -1
 
 
-@kernel("u32[:,:], i8[:,:], f32[:] -> i64")
-def narrow_int8(bits, out, scales):
-    """Round to int8, with an exact scale if there is one, or else the largest magnitude / 127.
+@kernel("u32[:,:], i64, i8[:,:], f32[:] -> i64")
+def narrow_int8(bits, exact, out, scales):
+    """Round to int8 with the largest magnitude / 127 as scale, or one that is exact if `exact` and there is one.
 
     Returns the first row with a NaN or an infinity, which cannot be held, or -1.
     """
@@ -223,7 +220,9 @@ def narrow_int8(bits, out, scales):
         largest = _largest(bits, i)
         if largest >= _INFINITY:
             return i
-        scale = _exact_scale(bits, i, largest)
+        scale = np.float32(-1)
+        if exact:
+            scale = _exact_scale(bits, i, largest)
         if scale < 0:
             scale = bits_to_float(largest) / _MOST
             if math.isinf(scale * _MOST):  # of float32's largest numbers the quotient may be rounded up
@@ -265,5 +264,5 @@ def measure(vectors, served, totals):
             dot += np.float64(vectors[i, j]) * np.float64(served[i, j])
             one += np.float64(vectors[i, j]) * np.float64(vectors[i, j])
             other += np.float64(served[i, j]) * np.float64(served[i, j])
-        if one < math.inf:
+        if 0 < one < math.inf:
             totals[2] = min(totals[2], dot / math.sqrt(one * other) if other > 0 else 0.0)
