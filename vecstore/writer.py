@@ -183,7 +183,7 @@ class StoreWriter:
         position = int(np.flatnonzero(beyond)[0])
         return FormatError(
             f"row {row:,}: key {key!r:.80}: expected numbers that {self.storage.name} can hold, found "
-            f"{vector[position]} at position {position}; name another type: dtype= (--dtype), 'float32' or 'auto'"
+            f"{vector[position]!s} at position {position}; name another type: dtype= (--dtype), 'float32' or 'auto'"
         )
 
     def index(self, progress: Callable[[int], None] | None = None) -> NDArray[np.int64]:
