@@ -158,7 +158,7 @@ class VectorStore:
                 raise KeyError(keys)
             return self._open_files.vectors.row(row)
         if not isinstance(keys, Iterable):
-            raise TypeError(f"expected a key or a batch of keys, found {keys!r}; for rows use store.vectors[rows]")
+            raise TypeError(f"expected a key or a batch of keys, found {keys!r}; for rows use store.gather(rows)")
         if not hasattr(keys, "__len__"):
             keys = list(keys)
         rows = self.find(keys)
