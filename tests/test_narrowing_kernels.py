@@ -8,6 +8,8 @@ from hypothesis.extra import numpy as hnp
 
 from vecstore.kernels import narrowing
 from vecstore.kernels.gathering import gather_rows_bfloat16, gather_rows_float16, gather_rows_int8
+from vecstore.kernels.machine import kernel
+from vecstore.kernels.narrowing import widen_float16_by_hand
 from vecstore.keys import frozen
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=2, min_side=0, max_side=20)
@@ -95,6 +97,21 @@ def test_every_float16_is_widened_as_numpy_widens():
     assert np.isnan(found[~quiet]).all()
 
 
+@kernel("u16[:,:], f32[:,:]")
+def widen_by_hand(numbers, out):
+    for i in range(numbers.shape[0]):
+        for j in range(numbers.shape[1]):
+            out[i, j] = widen_float16_by_hand(numbers[i, j])
+
+
+def test_every_float16_is_widened_by_hand_as_by_the_processor():
+    found = np.empty(EVERY_HALF.shape, np.float32)
+    widen_by_hand(EVERY_HALF, found)
+    quiet = np.where(np.isnan(found), np.uint32(0x400000), np.uint32(0))
+    processors = widened("float16", EVERY_HALF).view(np.uint32)
+    np.testing.assert_array_equal(found.view(np.uint32) | quiet, processors | quiet)
+
+
 def test_every_bfloat16_is_the_upper_half():
     found = widened("bfloat16", frozen(EVERY_HALF)).view(np.uint32)
     np.testing.assert_array_equal(found, EVERY_HALF.astype(np.uint32) << 16)
@@ -108,7 +125,6 @@ def test_every_half_comes_back(name):
     signalling = np.isnan(numbers) & (EVERY_HALF & 0x200 == 0) & (name == "float16")
     assert stopped == -1
     np.testing.assert_array_equal(again, np.where(signalling, EVERY_HALF | 0x200, EVERY_HALF))
-    assert HOLDS[name](numbers.view(np.uint32)) == (name == "bfloat16")
     assert HOLDS[name](np.where(signalling, np.float32(0), numbers).view(np.uint32)) == 1
 
 

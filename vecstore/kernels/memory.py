@@ -6,14 +6,18 @@ None of them checks a bound. Indices count elements along the first axis of C-co
 
 from typing import Any
 
+import llvmlite.binding as llvm
+
 from vecstore.kernels.machine import Primitive
 
 __all__ = [
+    "HAS_HALF",
     "STACK_WORDS",
     "bits_to_float",
     "copy_bytes",
     "copy_row",
     "float_to_bits",
+    "half_to_float",
     "load8",
     "load32",
     "load64",
@@ -24,6 +28,19 @@ __all__ = [
 
 STACK_WORDS = 1024
 """How many int64 `stack_words` gives."""
+
+
+def _has_half() -> bool:
+    if llvm.get_default_triple().startswith(("aarch64", "arm64")):
+        return True
+    try:
+        return bool(llvm.get_host_cpu_features().get("f16c"))
+    except RuntimeError:
+        return False  # LLVM does not know this processor's
+
+
+HAS_HALF = _has_half()
+"""Whether the processor itself does what `half_to_float` does; or else that would call a runtime library."""
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -194,3 +211,20 @@ def bits_to_float() -> Any:
 def float_to_bits() -> Any:
     """``float_to_bits(value)``: return the bits of a float32 as uint32."""
     return _reinterpret("float32", "uint32")
+
+
+@Primitive
+def half_to_float() -> Any:
+    """``half_to_float(number)``: return a float16, given as uint16, as float32; for processors that `HAS_HALF`."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def half_to_float(typing_context, number):
+        def generate(context, builder, signature, args):
+            return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+        return types.float32(types.uint16), generate
+
+    return half_to_float
