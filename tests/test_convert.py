@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import gzip
 import os
 import re
@@ -18,6 +19,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import vecstore
+from vecstore import writer
 from vecstore.layout import ARRAYS, METADATA, SCALES, Source
 
 compressions = pytest.mark.parametrize("packed", GZIP.values(), ids=GZIP)
@@ -597,6 +599,19 @@ def test_a_number_that_a_type_cannot_hold_is_named(tmp_path, dtype, number, foun
     for other in "float32", "auto":
         vecstore.convert(tmp_path / "vectors.bin", tmp_path / other, dtype=other)
         assert stored_bits(tmp_path / other) == vectors.tobytes()
+
+
+def test_nothing_is_left_when_writing_again_fails(tmp_path, monkeypatch):
+    vectors = EXACT["bfloat16"].copy()
+    vectors[-1, 0] = INEXACT
+
+    def fill(folder, storage):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr(writer, "_map_vectors", fill)
+    with pytest.raises(OSError, match="No space left on device"):
+        converted(tmp_path, KEYS, vectors, dtype="auto")
+    assert left_in(tmp_path) == {"vectors.bin"}
 
 
 @pytest.mark.parametrize("dtype", TYPES)
