@@ -9,11 +9,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import vecstore
-from vecstore.gather import gather
+from vecstore.gather import gather as gather_stored
 from vecstore.kernels.paging import ask_for_rows
 from vecstore.keys import frozen
+from vecstore.storage import FLOAT32, StoredVectors
 
 VECTORS = frozen(np.random.default_rng(0).standard_normal((20, 5), dtype=np.float32))
+
+
+def gather(vectors, rows, **options):
+    return gather_stored(StoredVectors(FLOAT32, vectors), rows, **options)
 
 
 @given(hnp.arrays(np.int64, st.integers(0, 50), elements=st.integers(-1, 19)), st.floats(width=32))

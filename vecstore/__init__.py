@@ -11,7 +11,7 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 `vecstore.keras`, imported by that name, hands such a matrix to a Keras model.
 """
 
-from vecstore.convert import ConversionReport, convert
+from vecstore.convert import ConversionReport, RoundingErrors, convert
 from vecstore.errors import (
     FormatError,
     FormatWarning,
@@ -39,6 +39,7 @@ __all__ = [
     "Metadata",
     "Problem",
     "Progress",
+    "RoundingErrors",
     "Source",
     "StoreError",
     "TargetBusyError",

@@ -24,15 +24,35 @@ from vecstore.layout import Source
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.selection import EncodingErrors, Selection, index_wanted
 from vecstore.staging import StagedFolder
+from vecstore.storage import STORAGE_TYPES, Storage
 from vecstore.version import __version__
 from vecstore.writer import StoreWriter, name_repeat, without_repeats
 
-__all__ = ["ConversionReport", "Duplicates", "convert"]
+__all__ = ["ConversionReport", "Duplicates", "RoundingErrors", "convert"]
 
 Duplicates = Literal["first", "last", "error"]
 """Which vector a key gets that stands several times, or that this is an error."""
 
 _IN_FLIGHT = 6  # blocks that wait for the writing thread
+
+
+@dataclass(frozen=True, slots=True)
+class RoundingErrors:
+    """How far the vectors of a store are from those of its source.
+
+    Infinities and NaN, which stay what they are, have no error; rows with one have no cosine.
+
+    Attributes
+    ----------
+    largest, mean : float
+        Of the absolute errors of all numbers.
+    cosine : float
+        The lowest between a row and what is stored of it.
+    """
+
+    largest: float
+    mean: float
+    cosine: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +75,13 @@ class ConversionReport:
         Records that were left out: "duplicates" of another one, "undecodable" keys, "unwanted" ones that are not
         among the `keys` asked for.
     unusual : dict
-        Rows that were kept bit for bit: with a "nan", "infinite", all "zero", with a "huge" number beyond 1e15.
+        Rows of the store with a "nan", "infinite", all "zero", with a "huge" number beyond 1e15.
+    dtype : str
+        How the vectors are stored.
+    exact_dtype : str
+        The smallest storage type that holds every number of the source bit for bit.
+    errors : RoundingErrors
+        All 0, and the cosine 1, if that was so with `dtype`.
     """
 
     path: Path
@@ -66,6 +92,9 @@ class ConversionReport:
     source: Source
     dropped: dict[str, int]
     unusual: dict[str, int]
+    dtype: str
+    exact_dtype: str
+    errors: RoundingErrors
 
     def __str__(self) -> str:
         rate = self.size / max(self.seconds, 1e-9) / 1e6
@@ -73,11 +102,37 @@ class ConversionReport:
         unusual = ", ".join(f"{count:,} {name}" for name, count in self.unusual.items())
         return (
             f"{self.path}\n"
-            f"  {self.rows:,} keys x {self.dim} float32, {self.size / 1e6:,.1f} MB\n"
+            f"  {self.rows:,} keys x {self.dim} {self.dtype}, {self.size / 1e6:,.1f} MB\n"
             f"  from {self.source.name} in {self.seconds:.1f} s ({rate:,.0f} MB/s)\n"
             f"  records dropped: {dropped}\n"
             f"  unusual rows kept: {unusual}"
+            f"{self._judge_type()}"
         )
+
+    def _judge_type(self) -> str:
+        """Say what storing cost in precision, and what another type would save."""
+        lines = []
+        if self.errors.largest:
+            lines.append(
+                f"rounded to {self.dtype}: largest error {self.errors.largest:.3g}, mean {self.errors.mean:.3g}, "
+                f"lowest cosine of a row {self.errors.cosine:.6f}"
+            )
+        now, exact = (self.rows * STORAGE_TYPES[name].row_bytes(self.dim) for name in (self.dtype, self.exact_dtype))
+        if exact < now:
+            lines.append(
+                f"every value fits {self.exact_dtype} exactly: --dtype auto would store {_in_bytes(exact)} of vectors "
+                f"instead of {_in_bytes(now)}"
+            )
+        elif self.errors.largest and exact == now:
+            lines.append(f"every value fits {self.exact_dtype} exactly, in as many bytes: --dtype auto")
+        return "".join(f"\n  {line}" for line in lines)
+
+
+def _in_bytes(size: int) -> str:
+    for unit, scale in ("GB", 1e9), ("MB", 1e6):
+        if size >= scale:
+            return f"{size / scale:,.2f} {unit}"
+    return f"{size:,} bytes"
 
 
 def convert(
@@ -85,6 +140,7 @@ def convert(
     target: str | os.PathLike[str],
     *,
     format: Format = "auto",
+    dtype: Storage = "float32",
     limit: int | None = None,
     keys: Any = None,
     row_keys: str | os.PathLike[str] | None = None,
@@ -112,6 +168,10 @@ def convert(
     format : {"auto", "word2vec", "word2vec-text", "glove", "npy", "safetensors", "model2vec"}, default "auto"
         The format of a file: "word2vec" is the binary one, "word2vec-text" (also fastText's ``.vec``) has a first line
         ``count dim``, "glove" has none.
+    dtype : {"float32", "float16", "bfloat16", "int8", "auto"}, default "float32"
+        How the vectors are stored; whatever it is, float32 is read from the store. "float16" and "bfloat16" take half
+        the bytes, "int8" (with a scale for each row) a quarter: numbers are rounded to the nearest, and the report has
+        the errors. "auto" is the smallest that holds every number of the source bit for bit, if need be float32.
     limit : int, optional
         Read this many records and no more.
     keys : optional
@@ -142,7 +202,8 @@ def convert(
     Raises
     ------
     FormatError
-        The source is damaged, cut short, or not of its format; the message says where.
+        The source is damaged, cut short, or not of its format; the message says where. Or `dtype` cannot hold one of
+        its numbers: finite ones beyond float16 or bfloat16, in "int8" NaN and infinities.
     TargetError
         The target exists, cannot be written, or is being written by another process.
     TypeError
@@ -159,6 +220,7 @@ def convert(
     2
     """
     _check_choice("format", format, Format)
+    _check_choice("dtype", dtype, Storage)
     _check_choice("duplicates", duplicates, Duplicates)
     _check_choice("encoding_errors", encoding_errors, EncodingErrors)
     _check_choice("count_mismatch", count_mismatch, CountMismatch)
@@ -173,8 +235,11 @@ def convert(
     folder = Path(target).absolute()
     with closing(reader), StagedFolder(folder, overwrite=overwrite) as staged:
         selection = Selection(reader, encoding_errors=encoding_errors, limit=limit, wanted=wanted, progress=report)
-        with closing(StoreWriter(staged.path, reader.dim, expected=selection.expected)) as writer:
-            _write_all(selection, writer)
+        with closing(
+            StoreWriter(staged.path, reader.dim, expected=selection.expected, storage=STORAGE_TYPES.get(dtype))
+        ) as writer:
+            _write_all(selection, writer, reader.description.name)
+            exact_dtype, errors = writer.exact.smallest.name, _rounding_errors(writer)
             repeats = writer.index(lambda keys: report(Progress("indexing", keys, writer.rows, "keys")))
             if len(repeats) and duplicates == "error":
                 raise FormatError(f"{reader.description.name}: {name_repeat(writer, repeats[0])}")
@@ -204,7 +269,15 @@ def convert(
         source=metadata.source,
         dropped=metadata.dropped,
         unusual=metadata.unusual,
+        dtype=metadata.dtype,
+        exact_dtype=exact_dtype,
+        errors=errors,
     )
+
+
+def _rounding_errors(writer: StoreWriter) -> RoundingErrors:
+    total, largest, cosine = map(float, writer.errors)
+    return RoundingErrors(largest, total / max(1, writer.rows * writer.dim), cosine)
 
 
 def _check_choice(name: str, value: str, choices: object) -> None:
@@ -212,13 +285,20 @@ def _check_choice(name: str, value: str, choices: object) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(get_args(choices))}, found {value!r}")
 
 
-def _write_all(blocks: Iterable[Block], writer: StoreWriter) -> None:
-    """Append every block, on a thread of its own, a few blocks behind the reading."""
+def _write_all(blocks: Iterable[Block], writer: StoreWriter, name: str) -> None:
+    """Append every block of the source `name`, on a thread of its own, a few blocks behind the reading."""
+
+    def append(block: Block) -> None:
+        try:
+            writer.append(block.data, block.offsets, block.vectors)
+        except FormatError as error:
+            raise FormatError(f"{name}: {error}") from None
+
     with ThreadPoolExecutor(1, thread_name_prefix="vecstore-writer") as pool:
         waiting: list[Future[None]] = []
         for block in blocks:
             if len(waiting) == _IN_FLIGHT:
                 waiting.pop(0).result()
-            waiting.append(pool.submit(writer.append, block.data, block.offsets, block.vectors))
+            waiting.append(pool.submit(append, block))
         for future in waiting:
             future.result()

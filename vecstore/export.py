@@ -96,11 +96,11 @@ def _write(
         if progress:
             progress(Progress("writing", len(store), len(store), "keys"))
     elif format == "npy":
-        write_npy(path, _keys(store), store.vectors, progress=progress)
+        write_npy(path, _keys(store), store.stored_vectors, progress=progress)
     elif format == "word2vec":
-        write_word2vec(path, _keys(store), store.vectors, newlines=newlines, progress=progress)
+        write_word2vec(path, _keys(store), store.stored_vectors, newlines=newlines, progress=progress)
     else:
-        write_text(path, _keys(store), store.vectors, header=format == "word2vec-text", progress=progress)
+        write_text(path, _keys(store), store.stored_vectors, header=format == "word2vec-text", progress=progress)
 
 
 def exported_files(target: Path, format: ExportFormat = "auto") -> list[Path]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from vecstore.kernels.gathering import gather_rows
 from vecstore.kernels.machine import view
 from vecstore.kernels.paging import ask_for_rows, count_absent
 from vecstore.keys import frozen
+from vecstore.storage import StoredVectors
 from vecstore.threads import split
 
 __all__ = ["gather", "new_or_checked"]
@@ -23,11 +23,11 @@ _STREAMED_BYTES = 1 << 23  # of a result that no cache would keep
 
 
 def gather(
-    vectors: NDArray[Any], rows: ArrayLike, *, out: NDArray[Any] | None = None, oov: float = 0.0
+    vectors: StoredVectors, rows: ArrayLike, *, out: NDArray[Any] | None = None, oov: float = 0.0
 ) -> NDArray[Any]:
     """Return `vectors` (v, d) at `rows` (n,), with `oov` in every component where a row is -1.
 
-    The result is a copy (n, d); `out` if given. `VectorStore.gather` says more, and what is raised.
+    The result is a float32 copy (n, d); `out` if given. `VectorStore.gather` says more, and what is raised.
     """
     v, d = vectors.shape
     checked = _check_rows(rows, v)
@@ -35,12 +35,12 @@ def gather(
     value = float(oov)
     streaming = result.nbytes >= _STREAMED_BYTES
 
-    _ask_ahead(vectors, checked)
+    _ask_ahead(vectors.array, checked)
 
     def copy(start: int, stop: int) -> None:
-        gather_rows(vectors, checked, value, streaming, start, stop, result)
+        vectors.gather(checked, value, streaming, start, stop, result)
 
-    split(copy, len(checked), max(1, _GRAIN_BYTES // max(1, d * vectors.itemsize)))
+    split(copy, len(checked), max(1, _GRAIN_BYTES // max(1, d * result.itemsize)))
     return result
 
 

@@ -22,6 +22,7 @@ from vecstore.layout import METADATA
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.selection import EncodingErrors, index_wanted
 from vecstore.staging import StagedFolder
+from vecstore.storage import Storage
 from vecstore.store import VectorStore, open_store
 
 __all__ = ["load"]
@@ -36,6 +37,7 @@ def load(
     *,
     cache: str | os.PathLike[str] | None = None,
     format: Format = "auto",
+    dtype: Storage = "float32",
     limit: int | None = None,
     keys: Any = None,
     row_keys: str | os.PathLike[str] | None = None,
@@ -58,7 +60,7 @@ def load(
         The folder for the store. By default that which the environment variable ``VECSTORE_CACHE`` names. If there
         is none, the store is ``NAME.vecstore`` beside the source; if that folder cannot be written to, it is in the
         user's cache folder. No effect if `source` is a store.
-    format, limit, keys, row_keys, duplicates, encoding_errors, count_mismatch
+    format, dtype, limit, keys, row_keys, duplicates, encoding_errors, count_mismatch
         As `vecstore.convert` takes them. Each choice of them has a store of its own.
     progress : callable, optional
         Called with a `Progress` several times a second while the source is converted or another process is
@@ -94,6 +96,7 @@ def load(
         raise TypeError(f"expected a path, found {type(source).__name__}; for vectors in memory: vecstore.convert")
     given = {
         "format": format,
+        "dtype": dtype,
         "limit": limit,
         "keys": None if keys is None else index_wanted(keys),
         "row_keys": None if row_keys is None else os.path.realpath(row_keys),

@@ -21,10 +21,19 @@ import vecstore.kernels
 from fuzz import seeds
 from fuzz.mutation import mutate
 from vecstore.index import slots_for
-from vecstore.kernels.gathering import gather_rows
+from vecstore.kernels.gathering import gather_rows, gather_rows_bfloat16, gather_rows_float16, gather_rows_int8
 from vecstore.kernels.ints import read_ints
 from vecstore.kernels.lookup import count_taken, find_row, find_rows, hash_keys, insert_rows
 from vecstore.kernels.machine import Kernel, view
+from vecstore.kernels.narrowing import (
+    holds_bfloat16,
+    holds_float16,
+    holds_int8,
+    measure,
+    narrow_bfloat16,
+    narrow_float16,
+    narrow_int8,
+)
 from vecstore.kernels.packing import locate_texts, measure_codes, pack_codes, pack_keys, pack_texts
 from vecstore.kernels.paging import ask_for_rows, count_absent
 from vecstore.kernels.records import cut_records, survey
@@ -169,6 +178,68 @@ def call_ask_for_rows(rng: Random) -> Call:
         ask_for_rows(view(vectors).address, vectors.strides[0], rows, mmap.PAGESIZE, 0, len(rows))
 
     return Call(ask, (vectors, rows), ())
+
+
+def gather_narrow(rng: Random, kernel: Kernel, kind: type, *, scaled: bool = False) -> Call:
+    v, n, d = rng.randint(0, 9), rng.choice([0, 1, 50]), rng.choice([0, 1, 3, 20, 70, 2100])
+    kept: list[np.ndarray] = [np.frombuffer(rng.randbytes(v * d * np.dtype(kind).itemsize), kind).reshape(v, d)]
+    kept += [np.frombuffer(rng.randbytes(4 * v), np.float32)] if scaled else []
+    rows, out = some_int64(rng, n, v), np.zeros((n, d), np.float32)
+    return Call(kernel, (*kept, rows, 1.5, rng.randrange(2), rng.randint(0, n), n, out), (len(kept) + 5,))
+
+
+def call_gather_rows_bfloat16(rng: Random) -> Call:
+    return gather_narrow(rng, gather_rows_bfloat16, np.uint16)
+
+
+def call_gather_rows_float16(rng: Random) -> Call:
+    return gather_narrow(rng, gather_rows_float16, np.uint16)
+
+
+def call_gather_rows_int8(rng: Random) -> Call:
+    return gather_narrow(rng, gather_rows_int8, np.int8, scaled=True)
+
+
+def some_bits(rng: Random) -> np.ndarray:
+    """Return numbers (n, d) as uint32: any, or such as fewer bits hold."""
+    n, d = rng.choice([0, 1, 2, 9]), rng.choice([0, 1, 3, 20, 70])
+    bits = np.frombuffer(rng.randbytes(4 * n * d), np.uint32).reshape(n, d)
+    return rng.choice(
+        [bits, bits & np.uint32(0xBFFF0000), (bits.astype(np.int8).astype(np.float32) / 8).view(np.uint32)]
+    )
+
+
+def call_holds_bfloat16(rng: Random) -> Call:
+    return Call(holds_bfloat16, (some_bits(rng),), ())
+
+
+def call_holds_float16(rng: Random) -> Call:
+    return Call(holds_float16, (some_bits(rng),), ())
+
+
+def call_holds_int8(rng: Random) -> Call:
+    return Call(holds_int8, (some_bits(rng),), ())
+
+
+def call_narrow_bfloat16(rng: Random) -> Call:
+    bits = some_bits(rng)
+    return Call(narrow_bfloat16, (bits, np.zeros(bits.shape, np.uint16)), (1,))
+
+
+def call_narrow_float16(rng: Random) -> Call:
+    bits = some_bits(rng)
+    return Call(narrow_float16, (bits, np.zeros(bits.shape, np.uint16)), (1,))
+
+
+def call_narrow_int8(rng: Random) -> Call:
+    bits = some_bits(rng)
+    out = np.zeros(bits.shape, np.int8), np.zeros(len(bits), np.float32)
+    return Call(narrow_int8, (bits, rng.randrange(2), *out), (2, 3))
+
+
+def call_measure(rng: Random) -> Call:
+    vectors = some_bits(rng).view(np.float32)
+    return Call(measure, (vectors, np.roll(vectors, 1), np.zeros(3)), (2,))
 
 
 def call_draw_normal(rng: Random) -> Call:
@@ -328,6 +399,16 @@ CALLS: list[Callable[[Random], Call]] = [
     call_gather_rows,
     call_count_absent,
     call_ask_for_rows,
+    call_gather_rows_bfloat16,
+    call_gather_rows_float16,
+    call_gather_rows_int8,
+    call_holds_bfloat16,
+    call_holds_float16,
+    call_holds_int8,
+    call_narrow_bfloat16,
+    call_narrow_float16,
+    call_narrow_int8,
+    call_measure,
     call_draw_normal,
     call_survey,
     call_pack_keys,

@@ -23,6 +23,7 @@ from vecstore.kernels.writing import NUMBER_BYTES, POWERS, find_key_with, write_
 from vecstore.keys import KeyBatch, Keys
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.staging import staged_file
+from vecstore.storage import StoredVectors
 from vecstore.threads import split
 
 __all__ = ["keys_path", "write_npy", "write_text", "write_word2vec"]
@@ -41,14 +42,14 @@ class _Records(NamedTuple):
     data: NDArray[np.uint8]
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
-    vectors: NDArray[Any]
+    vectors: Any  # an array, or a store's vectors, of which slices are arrays
 
     @classmethod
     def of(cls, keys: Keys, vectors: ArrayLike) -> "_Records":
         batch = KeyBatch.of(keys)
         if batch.codes is not None:
             batch = KeyBatch.from_offsets(*batch.packed())
-        matrix = np.asarray(vectors)
+        matrix: Any = vectors if isinstance(vectors, StoredVectors) else np.asarray(vectors)
         if matrix.ndim != 2 or len(matrix) != len(batch):
             raise ValueError(f"expected vectors of shape ({len(batch):,}, dim) for as many keys, found {matrix.shape}")
         return cls(batch.data, batch.starts, batch.stops, matrix)

@@ -38,7 +38,16 @@ _CTYPES: dict[str, Any] = {
 }
 _DTYPES = {
     name: np.dtype(kind)
-    for name, kind in {"u8": "u1", "u32": "u4", "u64": "u8", "i64": "i8", "f32": "f4", "f64": "f8"}.items()
+    for name, kind in {
+        "u8": "u1",
+        "u16": "u2",
+        "u32": "u4",
+        "u64": "u8",
+        "i8": "i1",
+        "i64": "i8",
+        "f32": "f4",
+        "f64": "f8",
+    }.items()
 }
 _METH_O = 8  # Python calls it with one argument
 
