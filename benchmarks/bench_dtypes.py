@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import vecstore
-from vecstore.convert import RoundingErrors
+from vecstore import RoundingErrors
 
 SIZE = 100_000
 NARROW = ["float16", "bfloat16", "int8"]

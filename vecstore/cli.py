@@ -18,14 +18,10 @@ import typer
 from rich.console import Console
 
 import vecstore
-from vecstore.convert import Duplicates
+from vecstore.choices import CountMismatch, Duplicates, EncodingErrors, Format, Storage
 from vecstore.export import ExportFormat, exported_files
-from vecstore.formats.detect import Format
-from vecstore.formats.source import CountMismatch
 from vecstore.progress import Progress, ProgressCallback
-from vecstore.selection import EncodingErrors
 from vecstore.staging import staged_file
-from vecstore.storage import Storage
 from vecstore.vocabulary import read_vocabulary
 
 __all__ = ["app", "main"]

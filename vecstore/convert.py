@@ -8,131 +8,29 @@ import os
 import time
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from numpy.typing import ArrayLike
 
+from vecstore.choices import CountMismatch, Duplicates, EncodingErrors, Format, Storage
 from vecstore.errors import FormatError, FormatWarning
-from vecstore.formats.detect import Format, open_source
-from vecstore.formats.source import Block, CountMismatch
 from vecstore.keys import Keys
-from vecstore.layout import Source
 from vecstore.progress import Progress, ProgressCallback
-from vecstore.selection import EncodingErrors, Selection, index_wanted
-from vecstore.staging import StagedFolder
-from vecstore.storage import STORAGE_TYPES, Storage
+from vecstore.report import ConversionReport, RoundingErrors
+from vecstore.storage import STORAGE_TYPES
 from vecstore.version import __version__
-from vecstore.writer import StoreWriter, name_repeat, without_repeats
 
-__all__ = ["ConversionReport", "Duplicates", "RoundingErrors", "convert"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
-Duplicates = Literal["first", "last", "error"]
-"""Which vector a key gets that stands several times, or that this is an error."""
+    from vecstore.formats.source import Block
+    from vecstore.writer import StoreWriter
+
+__all__ = ["convert"]
 
 _IN_FLIGHT = 6  # blocks that wait for the writing thread
-
-
-@dataclass(frozen=True, slots=True)
-class RoundingErrors:
-    """How far the vectors of a store are from those of its source.
-
-    Infinities and NaN, which stay what they are, have no error; rows with one have no cosine.
-
-    Attributes
-    ----------
-    largest, mean : float
-        Of the absolute errors of all numbers.
-    cosine : float
-        The lowest between a row and what is stored of it.
-    """
-
-    largest: float
-    mean: float
-    cosine: float
-
-
-@dataclass(frozen=True, slots=True)
-class ConversionReport:
-    """What a conversion did.
-
-    Attributes
-    ----------
-    path : Path
-        The store.
-    rows, dim : int
-        Its shape.
-    size : int
-        Its size on disk in bytes.
-    seconds : float
-        Wall time.
-    source : Source
-        The file that was read.
-    dropped : dict
-        Records that were left out: "duplicates" of another one, "undecodable" keys, "unwanted" ones that are not
-        among the `keys` asked for.
-    unusual : dict
-        Rows of the store with a "nan", "infinite", all "zero", with a "huge" number beyond 1e15.
-    dtype : str
-        How the vectors are stored.
-    exact_dtype : str
-        The smallest storage type that holds every number of the source bit for bit.
-    errors : RoundingErrors
-        All 0, and the cosine 1, if that was so with `dtype`.
-    """
-
-    path: Path
-    rows: int
-    dim: int
-    size: int
-    seconds: float
-    source: Source
-    dropped: dict[str, int]
-    unusual: dict[str, int]
-    dtype: str
-    exact_dtype: str
-    errors: RoundingErrors
-
-    def __str__(self) -> str:
-        rate = self.size / max(self.seconds, 1e-9) / 1e6
-        dropped = ", ".join(f"{count:,} {name}" for name, count in self.dropped.items())
-        unusual = ", ".join(f"{count:,} {name}" for name, count in self.unusual.items())
-        return (
-            f"{self.path}\n"
-            f"  {self.rows:,} keys x {self.dim} {self.dtype}, {self.size / 1e6:,.1f} MB\n"
-            f"  from {self.source.name} in {self.seconds:.1f} s ({rate:,.0f} MB/s)\n"
-            f"  records dropped: {dropped}\n"
-            f"  unusual rows kept: {unusual}"
-            f"{self._judge_type()}"
-        )
-
-    def _judge_type(self) -> str:
-        """Say what storing cost in precision, and what another type would save."""
-        lines = []
-        if self.errors.largest:
-            lines.append(
-                f"rounded to {self.dtype}: largest error {self.errors.largest:.3g}, mean {self.errors.mean:.3g}, "
-                f"lowest cosine of a row {self.errors.cosine:.6f}"
-            )
-        now, exact = (self.rows * STORAGE_TYPES[name].row_bytes(self.dim) for name in (self.dtype, self.exact_dtype))
-        if exact < now:
-            lines.append(
-                f"every value fits {self.exact_dtype} exactly: --dtype auto would store {_in_bytes(exact)} of vectors "
-                f"instead of {_in_bytes(now)}"
-            )
-        elif self.errors.largest and exact == now:
-            lines.append(f"every value fits {self.exact_dtype} exactly, in as many bytes: --dtype auto")
-        return "".join(f"\n  {line}" for line in lines)
-
-
-def _in_bytes(size: int) -> str:
-    for unit, scale in ("GB", 1e9), ("MB", 1e6):
-        if size >= scale:
-            return f"{size / scale:,.2f} {unit}"
-    return f"{size:,} bytes"
 
 
 def convert(
@@ -226,6 +124,12 @@ def convert(
     _check_choice("count_mismatch", count_mismatch, CountMismatch)
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1, found {limit}")
+    # Here, since most processes only look up: the readers take a fifth of the time of importing vecstore.
+    from vecstore.formats.detect import open_source
+    from vecstore.selection import Selection, index_wanted
+    from vecstore.staging import StagedFolder
+    from vecstore.writer import StoreWriter, name_repeat, without_repeats
+
     started = time.perf_counter()
     report = progress or (lambda progress: None)
     wanted = None if keys is None else index_wanted(keys)
@@ -275,7 +179,7 @@ def convert(
     )
 
 
-def _rounding_errors(writer: StoreWriter) -> RoundingErrors:
+def _rounding_errors(writer: "StoreWriter") -> RoundingErrors:
     total, largest, cosine = map(float, writer.errors)
     return RoundingErrors(largest, total / max(1, writer.rows * writer.dim), cosine)
 
@@ -285,10 +189,11 @@ def _check_choice(name: str, value: str, choices: object) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(get_args(choices))}, found {value!r}")
 
 
-def _write_all(blocks: Iterable[Block], writer: StoreWriter, name: str) -> None:
+def _write_all(blocks: "Iterable[Block]", writer: "StoreWriter", name: str) -> None:
     """Append every block of the source `name`, on a thread of its own, a few blocks behind the reading."""
+    from concurrent.futures import ThreadPoolExecutor
 
-    def append(block: Block) -> None:
+    def append(block: "Block") -> None:
         try:
             writer.append(block.data, block.offsets, block.vectors)
         except FormatError as error:

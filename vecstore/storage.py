@@ -4,7 +4,7 @@ Whatever the type, what is handed out is float32.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -20,10 +20,7 @@ from vecstore.kernels.narrowing import (
     narrow_int8,
 )
 
-__all__ = ["FLOAT32", "STORAGE_TYPES", "ExactTypes", "Storage", "StorageType", "StoredVectors"]
-
-Storage = Literal["float32", "float16", "bfloat16", "int8", "auto"]
-"""Names of the storage types; "auto" is the smallest that holds every number bit for bit."""
+__all__ = ["FLOAT32", "STORAGE_TYPES", "ExactTypes", "StorageType", "StoredVectors"]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -2,17 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.layout import Source
 
-__all__ = ["Block", "CountMismatch", "VectorSource"]
-
-CountMismatch = Literal["error", "warn"]
-"""What to do when a file holds more or fewer records than its header announces."""
+__all__ = ["Block", "VectorSource"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from vecstore.errors import FormatError
 from vecstore.formats.compression import packing
 from vecstore.formats.lines import BLANKS, NUMBER
+from vecstore.formats.names import keys_path
 from vecstore.kernels.records import KEY_LIMIT
 from vecstore.kernels.text import MAX_NUMBERS_IN_KEY
 from vecstore.kernels.writing import NUMBER_BYTES, POWERS, find_key_with, write_lines, write_records
@@ -26,7 +27,7 @@ from vecstore.staging import staged_file
 from vecstore.storage import StoredVectors
 from vecstore.threads import split
 
-__all__ = ["keys_path", "write_npy", "write_text", "write_word2vec"]
+__all__ = ["write_npy", "write_text", "write_word2vec"]
 
 _CHUNK_BYTES = 1 << 22  # of vectors
 _CHUNK_ROWS = 1 << 14
@@ -197,11 +198,6 @@ def write_npy(path: Path, keys: Keys, vectors: ArrayLike, *, progress: ProgressC
         # The keys get their name first, and must not if the disk has no room for the matrix.
         matrix.flush()
         os.fsync(matrix.fileno())
-
-
-def keys_path(path: Path) -> Path:
-    """Return where the keys of a matrix are: ``NAME.keys.txt`` beside ``NAME.npy``."""
-    return path.with_suffix(".keys.txt")
 
 
 def _check_lengths(records: _Records) -> None:
