@@ -47,6 +47,7 @@ class StoreWriter:
             self._keys = files.enter_context(ArrayWriter(folder / "keys.npy", np.uint8))
             self._offsets = files.enter_context(ArrayWriter(folder / "offsets.npy", np.int64, expected=expected + 1))
             self._offsets.append(np.zeros(1, np.int64))
+            self._surveyor = files.enter_context(ThreadPoolExecutor(1, thread_name_prefix="vecstore-surveyor"))
             self._files = files.pop_all()
         self._sums = np.zeros(dim)
         self._squares = np.zeros(dim)
@@ -65,8 +66,13 @@ class StoreWriter:
             raise VecstoreError(f"{self.folder}: expected at most {MAX_ROWS:,} keys")
         self._offsets.append(offsets[1:] - offsets[0] + self._keys.rows)
         self._keys.append(data[offsets[0] : offsets[-1]])
-        survey(vectors, vectors.view(np.uint32), self._sums, self._squares, self._counts)
-        self._vectors.append(vectors)
+        surveyed = self._surveyor.submit(
+            survey, vectors, vectors.view(np.uint32), self._sums, self._squares, self._counts
+        )
+        try:
+            self._vectors.append(vectors)
+        finally:
+            surveyed.result()
 
     def index(self, progress: Callable[[int], None] | None = None) -> NDArray[np.int64]:
         """Complete keys and vectors, and index the keys; `progress` is told the number of keys, now and then.
