@@ -24,6 +24,7 @@ ORDER = [
     "gather",
     "vocabulary",
     "matrix",
+    "disk",
     "arrays",
     "layout",
     "gensim",
