@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vecstore
-from vecstore.arrays import ArrayWriter, checksum, map_array, new_mapped_array
+from vecstore.arrays import checksum, map_array
 
 ARRAYS = {
     "matrix": np.arange(12, dtype=np.float32).reshape(4, 3),
@@ -35,31 +35,12 @@ def with_header(text: str, data: bytes = b"") -> bytes:
 
 
 @arrays
-@pytest.mark.parametrize("expected", [0, 4, 10**18])
-def test_writer_writes_what_numpy_reads(path, array, expected):
-    with ArrayWriter(path, array.dtype, array.shape[1:], expected=expected) as writer:
-        for row in range(len(array)):
-            writer.append(array[row : row + 1])
-        crc32 = writer.finish()
-    assert writer.rows == len(array)
-    assert path.read_bytes() == npy(array)
-    assert crc32 == checksum(path) == f"{zlib.crc32(path.read_bytes()):08x}"
-
-
-@arrays
 def test_map_gives_a_read_only_view(path, array):
     path.write_bytes(npy(array))
     mapped = map_array(path)
     np.testing.assert_array_equal(mapped, array, strict=True)
     assert not mapped.flags.writeable
     assert mapped.base is not None
-
-
-def test_writer_keeps_a_file_that_is_there(path):
-    path.write_bytes(b"mine")
-    with pytest.raises(FileExistsError):
-        ArrayWriter(path, np.float32)
-    assert path.read_bytes() == b"mine"
 
 
 def test_map_names_a_missing_file(path):
@@ -126,12 +107,3 @@ def test_checksum_tells_its_progress(path):
     assert checksum(path, seen.append) == f"{zlib.crc32(bytes(10 << 20)):08x}"
     assert sum(seen) == 10 << 20
     assert len(seen) > 1
-
-
-@pytest.mark.parametrize("shape", [(8,), (3, 5), (600_000, 2)])
-def test_new_mapped_array_is_on_disk_when_the_context_ends(path, shape):
-    with new_mapped_array(path, np.uint64, shape) as array:
-        assert not array.any()
-        array[...] = np.arange(array.size).reshape(shape)
-        expected = array.copy()
-    np.testing.assert_array_equal(np.load(path), expected, strict=True)

@@ -36,6 +36,8 @@ ORDER = [
     "gensim",
     "store",
     "verify",
+    "disk",
+    "new_arrays",
     "staging",
     "writer",
     "formats.names",

@@ -1,8 +1,7 @@
-"""One array in one `.npy` file: written as a stream, mapped read-only, checked by its CRC-32.
+"""One array in one `.npy` file: mapped read-only, checked by its CRC-32.
 
 The files are NumPy's own format, version 1.0 (https://numpy.org/doc/stable/reference/generated/
-numpy.lib.format.html). Its header is padded so that it has the same length whatever the first axis, which
-lets a stream of unknown length write the header again when it ends.
+numpy.lib.format.html).
 """
 
 import ast
@@ -13,106 +12,26 @@ import mmap
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from isal import isal_zlib
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from vecstore.errors import StoreError
 
-__all__ = ["ArrayWriter", "checksum", "map_array", "new_mapped_array", "open_regular", "sync_folder"]
+__all__ = ["checksum", "map_array", "open_regular"]
 
 _BLOCK_BYTES = 1 << 22
 _HEAD_BYTES = 1 << 8
 _DESCR = r"<[iuf][248]|\|[iu]1"
-# As NumPy and `ArrayWriter` write it; to evaluate it takes most of the time of opening a store.
+# As NumPy writes it; to evaluate it takes most of the time of opening a store.
 _USUAL_HEADER = re.compile(
     rf"\{{'descr': '({_DESCR})', 'fortran_order': False, "
     r"'shape': \(((?:[0-9]{1,18}, ?)*(?:[0-9]{1,18})?)\), \} *\n"
 )
-
-
-class ArrayWriter:
-    """Append rows to a new `.npy` file.
-
-    Parameters
-    ----------
-    path : Path
-        The file; it must not exist.
-    dtype, row_shape
-        Every row is `row_shape` components of `dtype`.
-    expected : int
-        The likely number of rows. The checksum is computed on the way if the guess is right, and by
-        reading the file again if it is not.
-    """
-
-    def __init__(self, path: Path, dtype: DTypeLike, row_shape: tuple[int, ...] = (), *, expected: int = 0) -> None:
-        self.path = path
-        self.dtype = np.dtype(dtype)
-        self.row_shape = row_shape
-        self.rows = 0
-        self._header = self._render(expected)
-        self._crc = isal_zlib.crc32(self._header)
-        self._file = path.open("xb", buffering=0)
-        try:
-            self._write(self._header)
-        except BaseException:
-            self._file.close()
-            raise
-
-    def _render(self, rows: int) -> bytes:
-        stream = io.BytesIO()
-        header = {
-            "descr": np.lib.format.dtype_to_descr(self.dtype),
-            "fortran_order": False,
-            "shape": (rows, *self.row_shape),
-        }
-        np.lib.format.write_array_header_1_0(stream, header)
-        return stream.getvalue()
-
-    def append(self, rows: NDArray[Any]) -> None:
-        """Write `rows` (n, *row_shape), C-contiguous and of the file's dtype, after those already there."""
-        assert rows.dtype == self.dtype
-        assert rows.shape[1:] == self.row_shape
-        assert rows.flags.c_contiguous
-        if rows.size:
-            data = rows.data.cast("B")
-            self._write(data)
-            self._crc = isal_zlib.crc32(data, self._crc)
-        self.rows += len(rows)
-
-    def _write(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        try:
-            while rest:
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.path)) from None
-
-    def finish(self) -> str:
-        """Give the file its true shape, sync it to disk and return its checksum."""
-        header = self._render(self.rows)
-        assert len(header) == len(self._header)
-        if header != self._header:
-            self._file.seek(0)
-            self._write(header)
-        os.fsync(self._file.fileno())
-        self._file.close()
-        return f"{self._crc:08x}" if header == self._header else checksum(self.path)
-
-    def close(self) -> None:
-        """Close the file, complete or not."""
-        self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def open_regular(path: Path) -> io.FileIO:
@@ -216,37 +135,3 @@ def checksum(path: Path, progress: Callable[[int], None] | None = None) -> str:
             if progress:
                 progress(count)
     return f"{crc:08x}"
-
-
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable; does nothing where folders cannot be synced (Windows)."""
-    if os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some network file systems sync no folder
-            raise
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def new_mapped_array(path: Path, dtype: DTypeLike, shape: tuple[int, ...]) -> Iterator[NDArray[Any]]:
-    """Give a writable array of zeros that is a new `.npy` file; it is on disk when the context ends.
-
-    The zeros are written out first, so that a full disk is an OSError here and not a fault at some later store
-    (except on file systems that write each page anew, such as btrfs).
-    """
-    with ArrayWriter(path, dtype, shape[1:], expected=shape[0]) as writer:
-        step = max(1, _BLOCK_BYTES // (writer.dtype.itemsize * math.prod(shape[1:])))
-        zeros = np.zeros((step, *shape[1:]), dtype)
-        for start in range(0, shape[0], step):
-            writer.append(zeros[: shape[0] - start])
-    with path.open("r+b") as file:
-        data = mmap.mmap(file.fileno(), 0)
-        start = len(data) - math.prod(shape) * writer.dtype.itemsize
-        yield np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape)
-        data.flush()
-        os.fsync(file.fileno())

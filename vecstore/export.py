@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, get_args
 
-from vecstore.arrays import sync_folder
 from vecstore.errors import FormatError, StoreError, TargetError
 from vecstore.formats.names import keys_path
 from vecstore.keys import KeyBatch
@@ -138,6 +137,8 @@ def _keys(store: VectorStore) -> KeyBatch:
 def _staged(files: list[Path], *, overwrite: bool) -> Iterator[Path]:
     """Give a path for the first of `files` in a new folder; in the end all that is in the folder takes its place."""
     import tempfile
+
+    from vecstore.disk import sync_folder
 
     target = files[0]
     _check(files, overwrite=overwrite)

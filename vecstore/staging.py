@@ -31,7 +31,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from vecstore.arrays import sync_folder
+from vecstore.disk import sync_folder
 from vecstore.errors import TargetBusyError, TargetError
 from vecstore.layout import FILES, METADATA
 

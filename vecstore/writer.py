@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vecstore.arrays import ArrayWriter, checksum, map_array, new_mapped_array
+from vecstore.arrays import checksum, map_array
 from vecstore.errors import FormatError, VecstoreError
 from vecstore.index import fill_slots, slots_for
 from vecstore.kernels.narrowing import measure
 from vecstore.kernels.records import survey
 from vecstore.layout import MAX_ROWS, SCALES, Metadata, Source, arrays_of
+from vecstore.new_arrays import ArrayWriter, new_mapped_array
 from vecstore.storage import FLOAT32, ExactTypes, StorageType, StoredVectors
 
 __all__ = ["StoreWriter", "name_repeat", "without_repeats"]
@@ -98,6 +99,7 @@ class StoreWriter:
             self._keys = files.enter_context(ArrayWriter(folder / "keys.npy", np.uint8))
             self._offsets = files.enter_context(ArrayWriter(folder / "offsets.npy", np.int64, expected=expected + 1))
             self._offsets.append(np.zeros(1, np.int64))
+            self._surveyor = files.enter_context(ThreadPoolExecutor(1, thread_name_prefix="vecstore-surveyor"))
             self._files = files.pop_all()
         self._sums = np.zeros(dim)
         self._squares = np.zeros(dim)
@@ -155,8 +157,13 @@ class StoreWriter:
             raise VecstoreError(f"{self.folder}: expected at most {MAX_ROWS:,} keys")
         self._offsets.append(offsets[1:] - offsets[0] + self._keys.rows)
         self._keys.append(data[offsets[0] : offsets[-1]])
-        survey(served, served.view(np.uint32), self._sums, self._squares, self._counts)
-        self._vectors.append(stored)
+        surveyed = self._surveyor.submit(
+            survey, served, served.view(np.uint32), self._sums, self._squares, self._counts
+        )
+        try:
+            self._vectors.append(stored)
+        finally:
+            surveyed.result()
 
     def _write_again(self, storage: StorageType) -> None:
         """Write the vectors again in a type that holds them all."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from vecstore.choices import CountMismatch
 from vecstore.errors import FormatError
-from vecstore.formats.source import Block
+from vecstore.formats.source import Block, SpareArrays
 from vecstore.formats.stream import ByteStream
 from vecstore.kernels.records import KEY_LIMIT, LONG_KEY, MORE, NO_NEWLINE, cut_records
 from vecstore.layout import Source
@@ -121,6 +121,9 @@ class Word2vecSource:
         view[:held] = self._head
         position = self._start  # of buffer[0] in the file
         records, newlines, ended = 0, False, False
+        data = np.empty(len(buffer), np.uint8)
+        most = len(buffer) // (width + 1) + 1
+        spare = SpareArrays((most, self.dim), np.float32)
         stopped = np.empty(2, np.int64)
         while records < self.expected:
             if not ended:
@@ -128,14 +131,9 @@ class Word2vecSource:
                 ended = count < len(view) - held
                 held += count
             # The habit shows between the first record and the second, so the first is a block of its own.
-            room = min(held // (width + 1) + 1, self.expected - records) if records else 1
-            block = Block(
-                np.empty(held, np.uint8),
-                np.empty(room + 1, np.int64),
-                np.empty((room, self.dim), np.float32),
-                np.empty(room, np.int64),
-                records,
-            )
+            room = min(most, self.expected - records) if records else 1
+            offsets, positions = np.empty(room + 1, np.int64), np.empty(room, np.int64)
+            vectors = spare.take()[:room]
             n = cut_records(
                 buffer,
                 0,
@@ -143,24 +141,19 @@ class Word2vecSource:
                 width,
                 room,
                 newlines,
-                block.data,
-                block.offsets,
-                block.vectors.view(np.uint8).reshape(-1),
-                block.positions,
+                data,
+                offsets,
+                vectors.view(np.uint8).reshape(-1),
+                positions,
                 stopped,
             )
             end, status = stopped.tolist()
             if status != MORE:
                 raise self._lost(status, records + n, position + end, bytes(buffer[end : min(end + 40, held)]))
             if n:
-                used = int(block.offsets[n])
-                yield Block(
-                    block.data[:used],
-                    block.offsets[: n + 1],
-                    block.vectors[:n],
-                    block.positions[:n] + position,
-                    records,
-                )
+                used = int(offsets[n])
+                yield Block(data[:used].copy(), offsets[: n + 1], vectors[:n], positions[:n] + position, records)
+            del vectors
             if not records and n:
                 newlines = bool(end < held and buffer[end] == ord("\n"))
             records += n
