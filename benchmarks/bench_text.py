@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from datasets import text
 
 ROUNDS = 3
+PATIENCE = 20  # seconds; gensim's one turn takes minutes
 GENERATED = (400_000, 300)
 UNTIMED_ROWS = 20_000  # of the generated text, where nothing is timed
 
@@ -90,7 +91,11 @@ def test_convert_text(contest, prepare, given, run_python):
         limits={"pyarrow.csv, numbers alone": by_pyarrow, "polars, numbers alone": by_polars},
         prepare=prepare,
         rounds=ROUNDS,
+        patience=PATIENCE,
+        least=1,
+        rehearse=False,
         headline=True,
+        targets={"gensim load": 20},
     )
     script = "import sys, vecstore; vecstore.convert(sys.argv[1], sys.argv[2])"
     info["memory"] = {"vecstore, at its peak": run_python("-c", script, path, prepare() / "made.vecstore", peak=True)}
