@@ -105,6 +105,8 @@ def test_convert_gzip(contest, prepare, check, source, folder):
         limits={"decompress alone": decompress},
         prepare=prepare,
         rounds=3,
+        patience=30,
+        least=2,
         rehearse=False,
         headline=True,
         targets={"decompress alone": 2},

@@ -1,4 +1,4 @@
-"""A vocabulary's matrix: `VectorStore.matrix` against the loop of the usual tutorial, and against everyone else's way."""
+"""A vocabulary's matrix: `VectorStore.matrix` against the loop of the usual tutorial, and everyone else's way."""
 
 import numpy as np
 import pytest

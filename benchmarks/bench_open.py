@@ -3,7 +3,6 @@
 import itertools
 import mmap
 
-import numpy as np
 import pytest
 from contest import agree
 

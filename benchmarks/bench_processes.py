@@ -20,6 +20,7 @@ class Batch:
         self.memory = []
 
     def __call__(self, _):
+        """Start them, set them going, and wait for the last."""
         workers = [Worker(self.name) for _ in range(PROCESSES)]
         for worker in workers:
             worker.tell("hold", path=self.path, rows=self.rows)

@@ -50,7 +50,7 @@ def stores(crew, sizes, folder):
     crew.dismiss()
     for size in sizes:
         convert(size, folder / f"{size}.vecstore")
-    yield {size: vecstore.open(folder / f"{size}.vecstore") for size in sizes}
+    return {size: vecstore.open(folder / f"{size}.vecstore") for size in sizes}
 
 
 def test_find_by_size(contest, stores):

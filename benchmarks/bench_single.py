@@ -18,7 +18,6 @@ def test_get(contest, crew, store, known, known_path, folder):
         check=agree(store.vectors[store.find(known[:KEYS])]),
         prepare=lambda: folder,
         calls=KEYS,
-        patience=3,
         headline=True,
         targets={"gensim": 1, "lmdb-embeddings": 2},
     )
@@ -32,7 +31,6 @@ def test_contains(contest, crew, store, fresh, sample_path, folder):
         check=agree(np.array([key in store for key in fresh()[:KEYS]])),
         prepare=lambda: folder,
         calls=KEYS,
-        patience=3,
         headline=True,
         targets={"finalfusion": 1},
     )

@@ -24,6 +24,7 @@ class Start:
         self.memory, self.answered = None, False
 
     def __call__(self, folder):
+        """Run it, and return an answer the first time."""
         saved = folder / "answer.npy"
         command = [python_of(self.name), "-m", "peers.once", *self.arguments, *([] if self.answered else [saved])]
         command = [str(word) for word in command]
@@ -58,7 +59,7 @@ def test_start(contest, crew, store, known, known_path, source, folder, run_pyth
         limits={"import numpy": lambda _: run_python("-c", "import numpy")},
         prepare=lambda: folder,
         rounds=5,
-        patience=10,
+        patience=20,
         least=1,
         headline=True,
         targets={MAPPED: 8, READ: 50, "finalfusion": 4, "snakefusion": 2} if count > 1 else {MAPPED: 8},

@@ -58,7 +58,7 @@ class Contest:
         prepare=lambda: None,
         calls=1,
         rounds=15,
-        patience=10.0,
+        patience=5.0,
         least=3,
         rehearse=True,
         headline=False,

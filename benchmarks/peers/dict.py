@@ -1,15 +1,17 @@
 """What NumPy and a dict do: the store's own `.npy` files, mapped, and a dict from key to row."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
+
 from peers import contract
 
 
 def read_keys(path):
     """Return the keys of a store."""
     data, offsets = np.load(Path(path) / "keys.npy").tobytes(), np.load(Path(path) / "offsets.npy").tolist()
-    return [data[start:stop].decode() for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [data[start:stop].decode() for start, stop in itertools.pairwise(offsets)]
 
 
 class Peer(contract.Peer):

@@ -3,6 +3,7 @@
 import numpy as np
 from finalfusion import load_finalfusion
 from finalfusion.compat import load_word2vec
+
 from peers import contract
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 from gensim.models import KeyedVectors
+
 from peers import contract
 
 

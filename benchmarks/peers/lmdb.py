@@ -4,6 +4,7 @@ import numpy as np
 from lmdb_embeddings.exceptions import MissingWordError
 from lmdb_embeddings.reader import LmdbEmbeddingsReader
 from lmdb_embeddings.writer import LmdbEmbeddingsWriter
+
 from peers import contract, word2vec
 
 

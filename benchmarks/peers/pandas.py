@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+
 from peers import contract
 from peers.dict import read_keys
 

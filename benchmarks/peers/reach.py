@@ -3,8 +3,9 @@
 It reads text alone, so what it keeps is made of arrays; a last row of zeros is what it gives for unknown keys.
 """
 
-from peers import contract, word2vec
 from reach import Reach
+
+from peers import contract, word2vec
 
 
 class Peer(contract.Peer):

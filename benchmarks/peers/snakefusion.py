@@ -1,8 +1,9 @@
 """snakefusion, finalfusion's library in Rust: the same format, mapped, which holds unit vectors and their norms."""
 
 import numpy as np
-from peers import contract
 from snakefusion import Embeddings
+
+from peers import contract
 
 
 class Peer(contract.Peer):

@@ -1,7 +1,8 @@
 """spaCy's Vectors, read into memory; `key in vectors` takes hashes alone there, so `find` is asked."""
 
-from peers import contract, word2vec
 from spacy.vectors import Vectors
+
+from peers import contract, word2vec
 
 
 class Peer(contract.Peer):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+
 from peers import contract
 from peers.dict import read_keys
 
