@@ -37,7 +37,9 @@ def test_first_use(contest, source, folder, case, script):
     def run(home):
         environment = {**os.environ, "PYTHONPATH": home, "HOME": home, "XDG_CACHE_HOME": f"{home}/.cache"}
         command = [sys.executable, "-c", START + script + STOP, source, path]
-        return Measured(float(subprocess.run(command, env=environment, capture_output=True, check=True).stdout))
+        # In `home`, as python looks for modules in the folder that it is started in first.
+        done = subprocess.run(command, cwd=home, env=environment, stdout=subprocess.PIPE, check=True)
+        return Measured(float(done.stdout))
 
     def prepare():
         install(unused.name)

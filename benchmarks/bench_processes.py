@@ -9,19 +9,20 @@ from contest import Measured
 from crew import Worker
 
 PROCESSES = 8
+UNTIMED_PROCESSES = 2
 ROWS = 100_000
 
 
 class Batch:
     """A contestant: all processes of one peer, which have imported its package when they start."""
 
-    def __init__(self, name, path, rows):
-        self.name, self.path, self.rows = name, path, rows
+    def __init__(self, name, path, rows, processes):
+        self.name, self.path, self.rows, self.processes = name, path, rows, processes
         self.memory = []
 
     def __call__(self, _):
         """Start them, set them going, and wait for the last."""
-        workers = [Worker(self.name) for _ in range(PROCESSES)]
+        workers = [Worker(self.name) for _ in range(self.processes)]
         for worker in workers:
             worker.tell("hold", path=self.path, rows=self.rows)
         answers = [worker.answer() for worker in workers]
@@ -32,12 +33,13 @@ class Batch:
 
 
 @pytest.fixture
-def batches(crew, store, folder):
+def batches(crew, store, folder, benchmark):
     """Return the contestants; nobody else is at work."""
     np.save(folder / "rows.npy", np.random.default_rng(0).integers(0, len(store), ROWS))
     crew.dismiss()
+    processes = PROCESSES if benchmark.enabled else UNTIMED_PROCESSES
     return {
-        title: Batch(name, crew.format_of(name), folder / "rows.npy")
+        title: Batch(name, crew.format_of(name), folder / "rows.npy", processes)
         for title, name in {"vecstore": "vecstore", "gensim, mapped .kv": "gensim"}.items()
     }
 
