@@ -22,10 +22,9 @@ def test_find(contest, crew, store, fresh, sample_path, folder, kind, size):
     row_of = {key: row for row, key in zip(store.find(keys).tolist(), keys, strict=True)}
     assert all(store.keys[row] == key for key, row in list(row_of.items())[:1000] if row >= 0)
     arguments = {"keys": sample_path, "kind": kind, "size": size, "calls": calls}
-    contestants = crew.tasks(PEERS[kind], "find", **arguments)
-    contestants["TensorFlow, tensor given"] = crew.hire("tensorflow")["tensorflow"].task(
-        "find", **arguments, ready=True
-    )
+    workers = crew.hire(*PEERS[kind])
+    contestants = {worker.title: worker.task("find", **arguments) for worker in workers.values()}
+    contestants["TensorFlow, tensor given"] = workers["tensorflow"].task("find", **arguments, ready=True)
     contest(
         f"find, {kind}",
         f"{size:,} keys" if size > 1 else "1 key",

@@ -151,7 +151,10 @@ class Crew:
         return sum(file.stat().st_size for file in files)
 
     def hire(self, *names):
-        """Return the workers of those peers that can take part, by their titles, with their formats open."""
+        """Return the workers of those peers that can take part, with their formats open.
+
+        Workers of an earlier call that are not named may be ended.
+        """
         names = [name for name in names if self.has(name)]
         for name in names:
             self.format_of(name)
