@@ -56,6 +56,5 @@ def test_first_use(contest, source, folder, case, script):
         prepare=prepare,
         rounds=3,
         rehearse=False,
-        growth={"the first time": 60},
     )
     shutil.rmtree(folder / "unused")
