@@ -1,25 +1,16 @@
-"""Open a store: `vecstore.open` against gensim's mapped load, on all rows and on a hundredth of them."""
+"""Open what was prepared: everyone, on all rows and on 30,000 of them."""
 
+import itertools
 import mmap
 
-import numpy as np
 import pytest
+from contest import agree
 
 import vecstore
+from vecstore.formats.writers import write_word2vec
 
-
-@pytest.fixture(scope="module", params=["1/100 of the rows", "all rows"])
-def opened(request, store, kv_path, kv, source, folder):
-    if request.param == "all rows":
-        return request.param, store, kv_path
-    from gensim.models import KeyedVectors
-
-    limit = len(store) // 100
-    vecstore.convert(source, folder / "small.vecstore", limit=limit)
-    small = KeyedVectors(store.dim)
-    small.add_vectors(kv.index_to_key[:limit], kv.vectors[:limit])
-    small.save(str(folder / "small.kv"), sep_limit=0)
-    return request.param, vecstore.open(folder / "small.vecstore"), folder / "small.kv"
+SMALL = 30_000
+PEERS = ["vecstore", "gensim", "spacy", "reach", "finalfusion", "snakefusion", "lmdb"]
 
 
 def _map_files(folder):
@@ -31,23 +22,40 @@ def _map_files(folder):
     return maps
 
 
-def test_open(contest, opened):
-    from gensim.models import KeyedVectors
+@pytest.fixture(scope="module")
+def small(store, crew, folder):
+    """Return the formats of a small store, by peer."""
+    folder = folder / "small"
+    folder.mkdir()
+    write_word2vec(folder / "small.bin", list(itertools.islice(store.keys, SMALL)), store.vectors[:SMALL])
+    vecstore.convert(folder / "small.bin", folder / "store")
+    crew = type(crew)(folder, folder / "small.bin", folder / "store", complete=crew.complete)
+    return {name: crew.format_of(name) for name in PEERS if crew.has(name)}
 
-    case, store, kv_path = opened
 
-    def check(answer):
-        assert len(answer) == len(store)
-        np.testing.assert_array_equal(answer[store.keys[-1]], store.vectors[-1])
-
+@pytest.mark.parametrize("case", ["30,000 rows", "all rows"])
+def test_open(contest, crew, store, small, folder, case):
+    whole = case == "all rows"
+    workers = crew.hire(*PEERS)
+    paths = {name: crew.format_of(name) if whole else small[name] for name in workers}
+    last = (len(store) if whole else SMALL) - 1
     contest(
         "open",
         case,
-        {
-            "vecstore": lambda _: vecstore.open(store.path),
-            "gensim, mapped .kv": lambda _: KeyedVectors.load(str(kv_path), mmap="r"),
-        },
-        check=check,
-        limits={"mmap of the same files": lambda _: _map_files(store.path)},
-        headline=case == "all rows",
+        {worker.title: worker.task("open", path=paths[name], key=store.keys[last]) for name, worker in workers.items()},
+        check=lambda answer: agree(store.vectors[last])(_last(answer, last)),
+        limits={"mmap of the same files": lambda _: _map_files(paths["vecstore"])},
+        prepare=lambda: folder,
+        headline=whole,
+        targets={"gensim": 500, "finalfusion": 500, "snakefusion": 100} if whole else None,
     )
+    if not whole:
+        for name, worker in workers.items():
+            worker.ask("open", path=crew.format_of(name))
+
+
+def _last(answer, last):
+    """Check the number of keys in an answer; return the vector."""
+    vector = answer.vectors if isinstance(answer, tuple) else answer
+    assert vector[0] == last + 1
+    return type(answer)(vector[1:]) if isinstance(answer, tuple) else vector[1:]

@@ -1,123 +1,67 @@
-"""A fresh process: from the start of python to its end, for a matrix of 20,000 keys and for the row of one key.
+"""A fresh process: from the start of python to its end, for a matrix of 20,000 keys and for the vector of one key.
 
 Memory is what a process has to itself at its end (RssAnon): the matrix is part of it, mapped files are not.
 """
 
-import json
+import subprocess
 
 import numpy as np
 import pytest
+from contest import UnitVectors, agree
+from crew import environment_of, python_of
 
 KEYS = 20_000
-ROUNDS = 5
-
-VECSTORE = """
-import json, sys
-import vecstore
-
-word_index = json.load(open(sys.argv[2]))
-matrix = vecstore.open(sys.argv[1]).matrix(word_index).vectors
-"""
-GENSIM = """
-import json, sys
-import numpy as np
-from gensim.models import KeyedVectors
-
-word_index = json.load(open(sys.argv[2]))
-kv = KeyedVectors.{load}
-matrix = np.zeros((len(word_index) + 1, kv.vector_size), np.float32)
-for word, i in word_index.items():
-    if word in kv:
-        matrix[i] = kv[word]
-"""
-MAPPED = 'load(sys.argv[1], mmap="r")'
-READ = "load_word2vec_format(sys.argv[1], binary=True)"
-SAVE = """
-if len(sys.argv) > 3:
-    import numpy as np
-
-    np.save(sys.argv[3], matrix)
-"""
-FIND = """
-import sys
-import vecstore
-
-store = vecstore.open(sys.argv[1])
-assert store.find([sys.argv[2]])[0] == int(sys.argv[3])
-"""
-KEY_TO_INDEX = """
-import sys
-from gensim.models import KeyedVectors
-
-kv = KeyedVectors.load(sys.argv[1], mmap="r")
-assert kv.key_to_index[sys.argv[2]] == int(sys.argv[3])
-"""
+PEERS = ["vecstore", "gensim", "spacy", "reach", "finalfusion", "snakefusion", "lmdb"]
+MAPPED, READ = "gensim, mapped .kv", "gensim load_word2vec_format"
 
 
-@pytest.fixture
-def vocabulary(fresh, folder):
-    """Return key -> row, and the file that holds it."""
-    word_index = {key: row for row, key in enumerate(fresh()[:KEYS], start=1)}
-    path = folder / "word_index.json"
-    path.write_text(json.dumps(word_index))
-    return word_index, path
+class Start:
+    """A contestant that starts a process; the first one saves its answer."""
+
+    def __init__(self, worker, path, keys, count):
+        self.name, self.unit = worker.name, worker.unit
+        self.arguments = [worker.name, path, keys, count]
+        self.memory, self.answered = None, False
+
+    def __call__(self, folder):
+        """Run it, and return an answer the first time."""
+        saved = folder / "answer.npy"
+        command = [python_of(self.name), "-m", "peers.once", *self.arguments, *([] if self.answered else [saved])]
+        command = [str(word) for word in command]
+        run = subprocess.run(command, env=environment_of(self.name), stdout=subprocess.PIPE, check=True)
+        self.memory = int(run.stdout)
+        if self.answered:
+            return None
+        self.answered = True
+        answer = np.load(saved)
+        return UnitVectors(answer) if self.unit else answer
 
 
-@pytest.fixture
-def contestant(folder, run_python):
-    """Return a function that makes a contestant of a script, and the dict that gets its memory."""
-    memory = {}
-
-    def make(name, script, *arguments):
-        def run(_):
-            # The first run is the one that is checked, and none of the others saves its matrix.
-            saved = [] if name in memory else [folder / "matrix.npy"]
-            memory[name] = run_python("-c", script, *arguments, *saved)
-            return folder / "matrix.npy"
-
-        return run
-
-    return make, memory
-
-
-def test_start_to_matrix(contest, contestant, vocabulary, store, source, kv_path, run_python):
-    word_index, path = vocabulary
-    expected = store.matrix(word_index).vectors
-    make, memory = contestant
-    mapped, read = "gensim, mapped .kv", "gensim load_word2vec_format"
-
-    def check(saved):
-        np.testing.assert_array_equal(np.load(saved), expected)
-        saved.unlink()
-
+@pytest.mark.parametrize("count", [KEYS, 1])
+def test_start(contest, crew, store, known, known_path, source, folder, run_python, count):
+    workers = crew.hire(*PEERS)
+    starts = {
+        MAPPED if name == "gensim" else worker.title: Start(worker, crew.format_of(name), known_path, count)
+        for name, worker in workers.items()
+    }
+    if count > 1:
+        starts[READ] = Start(workers["gensim"], source, known_path, count)
+    crew.dismiss()  # they would leave no room for the page cache
+    rows = store.find(known[:count])
+    expected = store.vectors[rows[0]]
+    if count > 1:
+        expected = np.concatenate([np.zeros((1, store.dim), np.float32), store.vectors[rows]])
     info = contest(
         "start of python",
-        f"to the matrix of {KEYS:,} keys",
-        {
-            "vecstore": make("vecstore", VECSTORE + SAVE, store.path, path),
-            mapped: make(mapped, GENSIM.format(load=MAPPED) + SAVE, kv_path, path),
-            read: make(read, GENSIM.format(load=READ) + SAVE, source, path),
-        },
-        check=check,
+        f"to the matrix of {count:,} keys" if count > 1 else "to the vector of one key",
+        starts,
+        check=agree(expected),
         limits={"import numpy": lambda _: run_python("-c", "import numpy")},
-        rounds=ROUNDS,
+        prepare=lambda: folder,
+        rounds=5,
+        patience=20,
+        least=1,
         headline=True,
+        targets={MAPPED: 8, READ: 50, "finalfusion": 4, "snakefusion": 2} if count > 1 else {MAPPED: 8},
     )
-    info["memory"] = memory
-
-
-def test_start_to_row(contest, contestant, store, kv_path, run_python):
-    key = store.keys[len(store) // 2]
-    make, memory = contestant
-    info = contest(
-        "start of python",
-        "to the row of one key",
-        {
-            "vecstore": make("vecstore", FIND, store.path, key, len(store) // 2),
-            "gensim, mapped .kv": make("gensim, mapped .kv", KEY_TO_INDEX, kv_path, key, len(store) // 2),
-        },
-        check=lambda _: None,  # the processes check it
-        limits={"import numpy": lambda _: run_python("-c", "import numpy")},
-        rounds=ROUNDS,
-    )
-    info["memory"] = memory
+    info["memory"] = {name: start.memory for name, start in starts.items()}

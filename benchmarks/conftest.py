@@ -1,27 +1,24 @@
-"""What every benchmark uses: the data, the peers, and the contest that times them in turn.
+"""What every benchmark uses: the data, the contestants and the contest.
 
+    tools/contest                                               # everything: environments, data, runs, tables
     python -m pytest benchmarks --benchmark-disable             # each contestant once: do the answers agree?
     python -m pytest benchmarks --benchmark-json=glove.json
     python -m pytest benchmarks --benchmark-json=googlenews.json --googlenews FILE
     tools/render_benchmarks glove.json googlenews.json
 
 The data is GloVe 6B 50d, or with ``--googlenews`` a file of GoogleNews's shape, which is made if it is not there.
-Everything made from it lies in a temporary folder beside it and is removed at the end (four times the
-file's size). The page cache is warm throughout: every contestant has run once before it is timed.
+Everything made from it lies in a temporary folder beside it and is removed at the end (twelve times the
+file's size). The page cache is warm unless a table says otherwise: every contestant has gone once before it is timed.
 
-pytest-benchmark times one contestant after the other, so whatever disturbs the machine for a minute disturbs one of
-them. Here one test is one row of a table, and what pytest-benchmark repeats is a turn: each contestant once, in an
-order that changes. The times of each stand in the JSON's ``extra_info``; pytest-benchmark's own figures are those of
-whole turns.
+Peers work in processes of their own (`crew.py`, `peers/`), some in environments that tools/contest makes. Where such an
+environment is missing, its peers take no part and the last lines of the output say so; with ``--complete`` that is
+an error.
 """
 
-import gc
 import json
 import os
 import platform
-import random
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +29,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contest import Contest
+from crew import Crew
 
 import vecstore
 from vecstore.demo import glove_6b_50d
@@ -39,10 +38,12 @@ from vecstore.formats.writers import write_word2vec
 from vecstore.threads import num_threads
 
 SAMPLE = 100_000
+UNTIMED_ROWS = 100_000  # of GloVe, where no time is taken
 OOV = 0.05
-VERSIONS = ("vecstore", "numpy", "numba", "pyarrow", "isal", "gensim", "pandas", "polars")
+VERSIONS = ("vecstore", "numpy", "numba", "pyarrow", "isal", "gensim", "pandas", "polars", "tensorflow-cpu")
 
 _RESULTS = pytest.StashKey[list]()
+_ABSENT = pytest.StashKey[set]()
 
 # What a child process reports of itself at its end; null where there is no /proc.
 _REPORT = """
@@ -57,10 +58,11 @@ def pytest_addoption(parser):
     text = "run on this word2vec binary of GoogleNews's shape, made if it is not there"
     parser.addoption("--googlenews", metavar="FILE", type=Path, help=text)
     parser.addoption("--turns", metavar="N", type=int, help="run N turns in every contest, for a quick look")
+    parser.addoption("--complete", action="store_true", help="fail if a peer's environment is missing")
 
 
 def pytest_configure(config):
-    config.stash[_RESULTS] = []
+    config.stash[_RESULTS], config.stash[_ABSENT] = [], set()
     config.option.benchmark_quiet = True  # its table shows turns; pytest_terminal_summary shows contestants
 
 
@@ -69,7 +71,7 @@ def pytest_benchmark_update_machine_info(config, machine_info):
     machine_info["cores"] = num_threads()
     machine_info["memory"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     machine_info["os"] = platform.freedesktop_os_release()["PRETTY_NAME"] if sys.platform == "linux" else sys.platform
-    machine_info["page_cache"] = "warm"
+    machine_info["kernel"] = platform.release()
     installed = {name: _version(name) for name in VERSIONS}
     machine_info["versions"] = {"python": platform.python_version(), **installed}
 
@@ -80,6 +82,8 @@ def _version(name):
 
 def pytest_terminal_summary(terminalreporter, config):
     for info in config.stash[_RESULTS]:
+        if "times" not in info:
+            continue
         first = next(iter(info["times"].values()))["median"]
         cells = [
             f"{name} {time['median'] * 1e3:,.4g} ms" + (f" ({time['median'] / first:.3g}x)" if i else "")
@@ -87,75 +91,25 @@ def pytest_terminal_summary(terminalreporter, config):
         ]
         memory = [f"{name} {size / 1e6:,.0f} MB" for name, size in info.get("memory", {}).items() if size]
         terminalreporter.write_line(f"{info['operation']}, {info['case']}: " + " | ".join(cells + memory))
+    if config.stash[_ABSENT]:
+        names = ", ".join(sorted(config.stash[_ABSENT]))
+        terminalreporter.write_line(f"took no part, as tools/contest has not made their environments: {names}")
 
 
 @pytest.fixture
 def contest(benchmark, data, pytestconfig):
     """Return a function that checks the answers of contestants and times them in turn."""
+    yield Contest(benchmark, data, pytestconfig.getoption("turns"))
+    pytestconfig.stash[_RESULTS].append(benchmark.extra_info)
 
-    def run(
-        operation, case, contestants, *, check, limits=None, prepare=lambda: None, calls=1, rounds=15, headline=False
-    ):
-        """Time one row of a table.
 
-        Parameters
-        ----------
-        operation, case : str
-            The table and its row.
-        contestants : dict of str to callable
-            Each takes what `prepare` returned; vecstore is the first.
-        check : callable
-            Raises if an answer of a contestant is wrong.
-        limits : dict of str to callable, optional
-            What the machine can do at best; timed like the others, but without an answer.
-        prepare : callable
-            Called before each contestant; not timed.
-        calls : int
-            Calls that a contestant makes; its time is divided by it.
-        rounds : int
-            Turns.
-        headline : bool
-            Whether the row belongs into the README.
-
-        Returns
-        -------
-        dict
-            What the JSON says of the row; sizes in bytes may be added as "memory".
-        """
-        everyone = contestants | (limits or {})
-        times = {name: [] for name in everyone}
-        order = random.Random(0)
-        for name, contestant in everyone.items():
-            answer = contestant(prepare())
-            if name in contestants:
-                check(answer)
-            del answer
-
-        def turn():
-            # Whoever follows a heavy contestant finds cold caches; in a fixed order it would always be the same one.
-            for name in order.sample(list(everyone), len(everyone)):
-                prepared = prepare()
-                gc.disable()
-                start = time.perf_counter()
-                answer = everyone[name](prepared)
-                times[name].append((time.perf_counter() - start) / calls)
-                gc.enable()
-                del answer, prepared
-
-        benchmark.group = f"{operation}, {case}"
-        benchmark.extra_info.update(operation=operation, case=case, data=data, headline=headline)
-        benchmark.extra_info.update(calls=calls, limits=list(limits or {}))
-        turns = pytestconfig.getoption("turns") or rounds
-        benchmark.pedantic(turn if benchmark.enabled else int, rounds=turns)
-        if benchmark.enabled:
-            benchmark.extra_info["times"] = {
-                name: {"median": statistics.median(values), "min": min(values), "max": max(values), "all": values}
-                for name, values in times.items()
-            }
-            pytestconfig.stash[_RESULTS].append(benchmark.extra_info)
-        return benchmark.extra_info
-
-    return run
+@pytest.fixture(scope="session")
+def crew(folder, source, store, pytestconfig):
+    """Return the contestants that work in processes of their own."""
+    crew = Crew(folder, source, store.path, complete=pytestconfig.getoption("complete"))
+    crew.absent = pytestconfig.stash[_ABSENT]
+    yield crew
+    crew.dismiss()
 
 
 @pytest.fixture
@@ -193,7 +147,9 @@ def source(folder, pytestconfig, run_python):
     path = pytestconfig.getoption("googlenews")
     if path is None:
         path = folder / "glove.bin"
-        write_word2vec(path, *glove_6b_50d())
+        rows = UNTIMED_ROWS if pytestconfig.getoption("benchmark_disable") else None
+        keys, vectors = glove_6b_50d()
+        write_word2vec(path, keys[:rows], vectors[:rows])
     elif not path.exists():
         run_python(Path(__file__).with_name("datasets.py"), "googlenews", path)
     return path.absolute()
@@ -208,33 +164,16 @@ def store(folder, source, pytestconfig):
 
 
 @pytest.fixture(scope="session")
-def kv_path(folder, source, run_python):
-    """Save the same file in gensim's own format, in a process whose memory is not ours."""
-    run_python("-c", GENSIM_CONVERT, source, folder / "vectors.kv")
-    return folder / "vectors.kv"
+def known(store):
+    """Draw distinct random keys of the store."""
+    return [store.keys[row] for row in np.random.default_rng(0).choice(len(store), SAMPLE, replace=False).tolist()]
 
 
 @pytest.fixture(scope="session")
-def kv(kv_path):
-    """Open gensim's KeyedVectors, its vectors mapped: in memory they would leave no room for the page cache."""
-    from gensim.models import KeyedVectors
-
-    return KeyedVectors.load(str(kv_path), mmap="r")
-
-
-@pytest.fixture(scope="session")
-def row_of(kv):
-    """Return a dict from key to row: gensim's own."""
-    return kv.key_to_index
-
-
-@pytest.fixture(scope="session")
-def sample(row_of):
-    """Draw distinct random keys, some out of vocabulary, joined by newlines; see `fresh`."""
-    rng = np.random.default_rng(0)
-    every = list(row_of)
-    keys = [every[i] for i in rng.choice(len(every), SAMPLE, replace=False)]
-    for i in rng.choice(SAMPLE, int(SAMPLE * OOV), replace=False):
+def sample(known):
+    """Return the drawn keys, some of them now out of vocabulary, joined by newlines; see `fresh`."""
+    keys = list(known)
+    for i in np.random.default_rng(1).choice(SAMPLE, int(SAMPLE * OOV), replace=False).tolist():
         keys[i] += "~oov"
     assert not any("\n" in key for key in keys)
     return "\n".join(keys)
@@ -242,8 +181,22 @@ def sample(row_of):
 
 @pytest.fixture(scope="session")
 def fresh(sample):
-    """Return a function that gives the sampled keys as new str: no hash computed yet, no object of the dict's."""
+    """Return a function that gives the sampled keys as new str: no hash computed yet, no object of a dict's."""
     return lambda: sample.split("\n")
+
+
+@pytest.fixture(scope="session")
+def sample_path(sample, folder):
+    """Write the sampled keys, one a line."""
+    (folder / "sample.txt").write_text(sample, encoding="utf-8")
+    return folder / "sample.txt"
+
+
+@pytest.fixture(scope="session")
+def known_path(known, folder):
+    """Write the drawn keys, all of them in the vocabulary, one a line."""
+    (folder / "known.txt").write_text("\n".join(known), encoding="utf-8")
+    return folder / "known.txt"
 
 
 @pytest.fixture(scope="session")
@@ -260,14 +213,6 @@ def copy_on_threads():
             return target
 
         yield copy
-
-
-GENSIM_CONVERT = """
-import sys
-from gensim.models import KeyedVectors
-
-KeyedVectors.load_word2vec_format(sys.argv[1], binary=True).save(sys.argv[2])
-"""
 
 
 @pytest.fixture(scope="session")
