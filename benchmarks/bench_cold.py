@@ -81,5 +81,5 @@ def test_cold(contest, cold, store):
         prepare=evict,
         rounds=7,
         headline=True,
-        targets={'np.load(mmap_mode="r")[rows]': 4},
+        targets={'np.load(mmap_mode="r")[rows]': 5},
     )

@@ -48,6 +48,7 @@ def test_open(contest, crew, store, small, folder, case):
         prepare=lambda: folder,
         headline=whole,
         targets={"gensim": 500, "finalfusion": 500, "snakefusion": 100} if whole else None,
+        within=1e-3,
     )
     if not whole:
         for name, worker in workers.items():

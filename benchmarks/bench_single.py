@@ -32,5 +32,5 @@ def test_contains(contest, crew, store, fresh, sample_path, folder):
         prepare=lambda: folder,
         calls=KEYS,
         headline=True,
-        targets={"finalfusion": 1},
+        targets={"gensim": 1},
     )

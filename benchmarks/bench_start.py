@@ -62,6 +62,7 @@ def test_start(contest, crew, store, known, known_path, source, folder, run_pyth
         patience=20,
         least=1,
         headline=True,
-        targets={MAPPED: 8, READ: 50, "finalfusion": 4, "snakefusion": 2} if count > 1 else {MAPPED: 8},
+        targets={MAPPED: 6, READ: 50} if count > 1 else {MAPPED: 6},
+        within=0.4,
     )
     info["memory"] = {name: start.memory for name, start in starts.items()}

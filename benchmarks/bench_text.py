@@ -97,7 +97,7 @@ def test_convert_text(contest, prepare, given, run_python):
         least=1,
         rehearse=False,
         headline=True,
-        targets={"gensim load": 20},
+        targets={"gensim load": 10, "pyarrow.csv, numbers alone": 1.5, "polars, numbers alone": 1.5},
     )
     script = "import sys, vecstore; vecstore.convert(sys.argv[1], sys.argv[2])"
     info["memory"] = {"vecstore, at its peak": run_python("-c", script, path, prepare() / "made.vecstore", peak=True)}

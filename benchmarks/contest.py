@@ -64,6 +64,7 @@ class Contest:
         headline=False,
         targets=None,
         growth=None,
+        within=None,
     ):
         """Time one row of a table.
 
@@ -96,6 +97,8 @@ class Contest:
             vecstore should.
         growth : dict of str to float, optional
             At most how many times the first one's time another contestant should take.
+        within : float, optional
+            Seconds that vecstore should take at most.
 
         Returns
         -------
@@ -136,7 +139,7 @@ class Contest:
         info = self.benchmark.extra_info
         self.benchmark.group = f"{operation}, {case}"
         info.update(operation=operation, case=case, data=self.data, headline=headline)
-        info.update(calls=calls, limits=list(limits), targets=targets, growth=growth)
+        info.update(calls=calls, limits=list(limits), targets=targets, growth=growth, within=within)
         self.benchmark.pedantic(turn if self.benchmark.enabled else int, rounds=self.turns or rounds)
         if self.benchmark.enabled:
             info["times"] = {
