@@ -150,3 +150,63 @@ def parse_text(text: bytes, *, dim: int, header: bool) -> list[tuple[bytes, NDAr
                 (match[1], np.array([np.float32(field.decode()) for field in re.split(rb"[ \t]+", match[2])[1:]]))
             )
     return records
+
+
+def widen(name: str, numbers: NDArray[Any], scales: Any = None) -> NDArray[np.float32]:
+    """Return stored numbers (n, d) as float32; a signalling NaN of float16 becomes a quiet one or stays."""
+    if name == "bfloat16":
+        return (numbers.astype(np.uint32) << 16).view(np.float32)
+    if name == "int8":
+        return numbers.astype(np.float32) * np.asarray(scales, np.float32)[:, None]
+    return numbers.astype(np.float32)
+
+
+def narrow_float16(bits: int) -> int:
+    """Return the bits of a float32 as those of the nearest float16; a NaN is made quiet."""
+    sign, magnitude = bits >> 31, bits & 0x7FFFFFFF
+    if magnitude > 0x7F800000:
+        return sign << 15 | 0x7E00 | magnitude >> 13 & 0x3FF
+    with np.errstate(over="ignore", under="ignore"):
+        return int(np.uint32(bits).view(np.float32).astype(np.float16).view(np.uint16))
+
+
+def narrow_bfloat16(bits: int) -> int:
+    """Return the bits of a float32 as those of the nearest bfloat16, ties to even; a NaN that is cut is made quiet."""
+    upper, lower = bits >> 16, bits & 0xFFFF
+    if bits & 0x7FFFFFFF > 0x7F800000:
+        return upper | 0x40 if lower else upper
+    # The numbers of one sign are in the order of their bits, and lie evenly between two bfloat16.
+    return upper + (lower > 0x8000 or (lower == 0x8000 and upper % 2 == 1))
+
+
+def int8_row(row: NDArray[np.float32], scale: np.float32) -> NDArray[np.int8]:
+    """Return a row of finite numbers divided by a scale, the nearest integers from -127 to 127."""
+    if scale == 0:
+        return np.zeros(len(row), np.int8)
+    with np.errstate(over="ignore"):
+        return np.rint(np.clip(row / scale, -127, 127)).astype(np.int8)
+
+
+def int8_scales(row: NDArray[np.float32]) -> list[np.float32]:
+    """Return the scales that may hold a row of finite numbers exactly, in the order in which they are tried."""
+    largest, scales = np.abs(row).max(initial=np.float32(0)), []
+    nearest = np.float32(largest / np.float32(127))
+    if nearest:
+        scales.append(np.float32(2.0 ** max(math.ceil(math.log2(nearest)), -126)))
+    for integer in range(127, 0, -1):
+        nearest = np.float32(largest / np.float32(integer))
+        scales += [nearest, np.nextafter(nearest, np.float32(np.inf)), np.nextafter(nearest, np.float32(-1))]
+    return [scale for scale in scales if 0 < scale < np.inf] if largest else [np.float32(0)]
+
+
+def narrow_int8(row: NDArray[np.float32], *, exact: bool) -> tuple[NDArray[np.int8], np.float32, bool]:
+    """Return the integers and the scale of a row of finite numbers, and whether they give back each of its bits."""
+    with np.errstate(over="ignore", under="ignore"):
+        for scale in int8_scales(row) if exact else []:
+            numbers = int8_row(row, scale)
+            if widen("int8", numbers[None], [scale])[0].tobytes() == row.tobytes():
+                return numbers, scale, True
+        scale = np.float32(np.abs(row).max(initial=np.float32(0)) / np.float32(127))
+        if np.isinf(scale * np.float32(127)):
+            scale = np.nextafter(scale, np.float32(0))
+    return int8_row(row, scale), scale, False

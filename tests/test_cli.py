@@ -77,6 +77,34 @@ def test_convert_passes_its_options_on(folder):
     np.testing.assert_array_equal(store["a"], VECTORS[1])
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8", "auto"])
+def test_convert_and_info_name_the_storage_type(folder, dtype):
+    vectors = np.float32([[0, 0], [1, -2.5], [0.1, 0.7], [8, 1e-4], [-1, 7]])
+    (folder / "vectors.bin").write_bytes(word2vec_bytes([key.encode() for key in KEYS], vectors))
+    code, out, err = run(folder, "convert", "vectors.bin", "new", "--dtype", dtype)
+    stored = {"auto": "float32"}.get(dtype, dtype)
+    assert (code, err) == (0, "")
+    assert f"\n  5 keys x 2 {stored}, 0.0 MB\n" in out
+    assert (f"\n  rounded to {dtype}: largest error " in out) == (dtype != "auto")
+    code, out, err = run(folder, "info", "new")
+    assert (code, err) == (0, "")
+    assert f"\n  dtype      {stored}\n" in out
+    assert out.endswith(f", format version {1 if dtype == 'auto' else 2}\n")
+    code, out, err = run(folder, "get", "new", "nice")
+    assert (code, out.split()[0]) == (0, "nice")
+    store = vecstore.open(folder / "new")
+    np.testing.assert_array_equal(np.array(out.split()[1:], np.float32), store["nice"])
+    assert run(folder, "verify", "new") == (0, "new: sound\n", "")
+
+
+def test_convert_says_what_another_type_would_save(folder):
+    (folder / "vectors.bin").write_bytes(word2vec_bytes([b"a", b"b"], [[1, 2], [0.5, -3]]))
+    code, out, err = run(folder, "convert", "vectors.bin", "new")
+    assert (code, err) == (0, "")
+    saving = "every value fits bfloat16 exactly: --dtype auto would store 8 bytes of vectors instead of 16 bytes"
+    assert out.splitlines()[-1] == f"  {saving}"
+
+
 def test_convert_warns_in_one_line(folder):
     (folder / "vectors.bin").write_bytes(word2vec_bytes([b"a", b"b"], VECTORS[:2], header=b"3 2\n"))
     code, _, err = run(folder, "convert", "vectors.bin", "new", "--count-mismatch", "warn")
@@ -93,6 +121,11 @@ def test_convert_warns_in_one_line(folder):
         (["convert", "vectors.bin", "vectors.bin", "--overwrite"], "vectors.bin: exists and is not a store"),
         (["convert", "store", "new"], "store: expected a file of word vectors, found a store already"),
         (["convert", "vectors.bin", "no/new"], "there is no folder"),
+        (
+            ["convert", "vectors.bin", "new", "--dtype", "int8"],
+            "vectors.bin: row 2: key 'größe': expected numbers that int8 can hold, found nan at position 1; "
+            "name another type: dtype= (--dtype), 'float32' or 'auto'",
+        ),
         (
             ["convert", "words.txt", "new"],
             "words.txt: byte 0: expected a word2vec header 'count dim', a line of text with a key and its numbers",

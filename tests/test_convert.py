@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import gzip
 import os
 import re
@@ -6,16 +7,20 @@ import subprocess
 import sys
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
+import reference
 from files import GZIP, left_in, numbered, word2vec_bytes
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import vecstore
-from vecstore.layout import ARRAYS, Source
+from vecstore import writer
+from vecstore.layout import ARRAYS, METADATA, SCALES, Source
 
 compressions = pytest.mark.parametrize("packed", GZIP.values(), ids=GZIP)
 
@@ -67,7 +72,8 @@ def test_report_says_what_was_done(source, target):
         r"  3 keys x 2 float32, [\d.,]+ MB\n"
         r"  from vectors.bin in [\d.]+ s \([\d,]+ MB/s\)\n"
         r"  records dropped: 0 duplicates, 0 undecodable, 0 unwanted\n"
-        r"  unusual rows kept: 0 nan, 0 infinite, 0 zero, 0 huge",
+        r"  unusual rows kept: 0 nan, 0 infinite, 0 zero, 0 huge\n"
+        r"  every value fits bfloat16 exactly: --dtype auto would store 12 bytes of vectors instead of 24 bytes",
         str(report),
     )
 
@@ -456,13 +462,187 @@ def test_convert_agrees_with_a_dict(dim, records, newlines, packed, duplicates, 
             assert contents(store) == list(expected.items())
 
 
-CONVERT = "import sys, vecstore; vecstore.convert(*sys.argv[1:])"
+TYPES = ["float16", "bfloat16", "int8"]
+D = 50
+NORMAL = np.random.default_rng(0).standard_normal((60_000, D), dtype=np.float32)  # 12 MB: some blocks
+INEXACT = np.float32(1 / 3)  # that no narrow type holds beside others
+EXACT = {
+    "int8": np.random.default_rng(1).integers(-127, 128, NORMAL.shape).astype(np.float32) * np.float32(0.01),
+    "bfloat16": (NORMAL.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32),
+    "float16": NORMAL.astype(np.float16).astype(np.float32),
+    "float32": NORMAL,
+}
+KEYS = [b"k%d" % i for i in range(len(NORMAL))]
 
 
-def anonymous_peak(source: Path, target: Path) -> float:
+def stored_bits(path: Path) -> bytes:
+    store = vecstore.open(path)
+    return store.gather(np.arange(len(store))).tobytes()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_types_are_rounded_like_their_twins(tmp_path, dtype):
+    vectors = NORMAL[:3000]
+    report, _ = converted(tmp_path, KEYS[:3000], vectors, dtype=dtype)
+    store = vecstore.open(tmp_path / "vectors.vecstore")
+    kept = {
+        "float16": lambda: (vectors.astype(np.float16), None),
+        "bfloat16": lambda: (vectors.astype(ml_dtypes.bfloat16).view(np.uint16), None),
+        "int8": lambda: (np.rint(vectors / scales[:, None]).astype(np.int8), scales),
+    }
+    scales = np.abs(vectors).max(axis=1) / np.float32(127)
+    numbers, scales = kept[dtype]()
+    np.testing.assert_array_equal(store.vectors, numbers, strict=True)
+    assert (store.scales is None) == (dtype != "int8")
+    served = reference.widen(dtype, numbers, scales)
+    assert stored_bits(store.path) == served.tobytes()
+    errors = np.abs(served.astype(np.float64) - vectors)
+    np.testing.assert_allclose([report.errors.largest, report.errors.mean], [errors.max(), errors.mean()])
+    cosines = (served * vectors).sum(axis=1) / np.linalg.norm(served, axis=1) / np.linalg.norm(vectors, axis=1)
+    assert report.errors.cosine == pytest.approx(cosines.min(), abs=1e-6)
+    assert (report.dtype, report.exact_dtype, store.metadata.dtype) == (dtype, "float32", dtype)
+    assert f"  3,000 keys x 50 {dtype}, " in str(report)
+    assert f"\n  rounded to {dtype}: largest error {errors.max():.3g}, mean {errors.mean():.3g}, lowest" in str(report)
+
+
+@pytest.mark.parametrize("dtype", EXACT)
+def test_auto_finds_the_smallest_type_that_loses_nothing(tmp_path, dtype):
+    report, found = converted(tmp_path, KEYS, EXACT[dtype], dtype="auto")
+    assert (report.dtype, report.exact_dtype) == (dtype, dtype)
+    assert (report.errors.largest, report.errors.mean, report.errors.cosine) == (0, 0, 1)
+    assert found == in_bits([key.decode() for key in KEYS], EXACT[dtype])
+    assert "rounded" not in str(report)
+    assert "exactly" not in str(report)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("row", [0, 20_000, len(NORMAL) - 1])
+def test_one_number_anywhere_ends_a_type(tmp_path, dtype, row):
+    vectors = EXACT[dtype].copy()
+    vectors[row, 7] = INEXACT
+    report, found = converted(tmp_path, KEYS, vectors, dtype="auto")
+    assert (report.dtype, report.exact_dtype, report.errors.largest) == ("float32", "float32", 0)
+    assert found == in_bits([key.decode() for key in KEYS], vectors)
+    assert left_in(report.path) == {METADATA, *ARRAYS}
+
+
+def test_auto_falls_back_block_by_block_through_all_types(tmp_path):
+    vectors = np.tile(np.arange(D, dtype=np.float32), (len(NORMAL), 1))
+    for row, number in (10_000, 129), (30_000, 2047), (50_000, 2049):
+        vectors[row, 3] = number
+    report, found = converted(tmp_path, KEYS, vectors, dtype="auto")
+    assert report.dtype == "float32"
+    assert found == in_bits([key.decode() for key in KEYS], vectors)
+    for rows, dtype in (50_000, "float16"), (30_000, "bfloat16"), (10_000, "int8"):
+        report = vecstore.convert(tmp_path / "vectors.bin", tmp_path / dtype, dtype="auto", limit=rows)
+        assert report.dtype == dtype
+        assert stored_bits(tmp_path / dtype) == vectors[:rows].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["auto", *TYPES])
+@pytest.mark.parametrize("duplicates", ["first", "last"])
+def test_repeated_keys_are_dropped_whatever_the_type(tmp_path, dtype, duplicates):
+    keys, vectors = [b"a", b"b", b"a", b"c", b"c", b"", b"a"], EXACT["int8"][:7]
+    report, found = converted(tmp_path, keys, vectors, dtype=dtype, duplicates=duplicates)
+    kept = {"first": [0, 1, 3, 5], "last": [6, 1, 4, 5]}[duplicates]
+    assert report.dtype == {"auto": "int8"}.get(dtype, dtype)
+    assert [key for key, _ in found] == ["a", "b", "c", ""]
+    np.testing.assert_allclose(
+        np.frombuffer(b"".join(bits for _, bits in found), np.float32).reshape(4, D), vectors[kept], rtol=0.005
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_the_report_says_what_auto_would_save(tmp_path, dtype):
+    report, _ = converted(tmp_path, KEYS, EXACT["int8"], dtype=dtype)
+    assert (report.dtype, report.exact_dtype) == (dtype, "int8")
+    now = {"float32": "12.00 MB"}.get(dtype, "6.00 MB")
+    assert (f"\n  every value fits int8 exactly: --dtype auto would store 3.24 MB of vectors instead of {now}") in str(
+        report
+    )
+    assert str(report).endswith(now)
+
+
+def test_the_report_says_when_as_many_bytes_could_be_exact(tmp_path):
+    report, _ = converted(tmp_path, KEYS, EXACT["bfloat16"], dtype="float16")
+    assert report.errors.largest > 0
+    assert str(report).endswith("\n  every value fits bfloat16 exactly, in as many bytes: --dtype auto")
+
+
+def test_the_report_of_gigabytes_is_in_gigabytes(source, target):
+    report = replace(vecstore.convert(source, target), rows=3_000_000, dim=300)
+    assert str(report).endswith("bfloat16 exactly: --dtype auto would store 1.80 GB of vectors instead of 3.60 GB")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number", "found"),
+    [
+        ("float16", 65520, "65520.0"),
+        ("float16", -1e30, "-1e+30"),
+        ("bfloat16", 3.4e38, "3.4e+38"),
+        ("int8", np.nan, "nan"),
+        ("int8", -np.inf, "-inf"),
+    ],
+)
+@pytest.mark.parametrize("row", [0, 2, len(NORMAL) - 1])
+def test_a_number_that_a_type_cannot_hold_is_named(tmp_path, dtype, number, found, row):
+    vectors = NORMAL.copy()
+    vectors[row, 3:5] = number
+    vectors[row, 1] = np.nan if dtype != "int8" else 0
+    message = (
+        rf"vectors\.bin: row {row:,}: key 'k{row}': expected numbers that {dtype} can hold, found "
+        rf"{re.escape(found)} at position 3; name another type: dtype= \(--dtype\), 'float32' or 'auto'"
+    )
+    with pytest.raises(vecstore.FormatError, match=message):
+        converted(tmp_path, KEYS, vectors, dtype=dtype)
+    assert left_in(tmp_path) == {"vectors.bin"}
+    for other in "float32", "auto":
+        vecstore.convert(tmp_path / "vectors.bin", tmp_path / other, dtype=other)
+        assert stored_bits(tmp_path / other) == vectors.tobytes()
+
+
+def test_nothing_is_left_when_writing_again_fails(tmp_path, monkeypatch):
+    vectors = EXACT["bfloat16"].copy()
+    vectors[-1, 0] = INEXACT
+
+    def fill(folder, storage):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr(writer, "_map_vectors", fill)
+    with pytest.raises(OSError, match="No space left on device"):
+        converted(tmp_path, KEYS, vectors, dtype="auto")
+    assert left_in(tmp_path) == {"vectors.bin"}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_what_a_type_holds_is_converted_from_it_without_loss(tmp_path, dtype):
+    vecstore.convert((KEYS, NORMAL), tmp_path / "first", dtype=dtype)
+    vecstore.export(tmp_path / "first", tmp_path / "first.bin")
+    report = vecstore.convert(tmp_path / "first.bin", tmp_path / "second", dtype="auto")
+    assert report.dtype == dtype
+    assert stored_bits(tmp_path / "second") == stored_bits(tmp_path / "first")
+
+
+def test_stores_of_any_type_replace_one_another(source, target):
+    for dtype in ["int8", "float32", "int8", "bfloat16", "auto", "float16"]:
+        vecstore.convert(source, target, dtype=dtype, overwrite=True)
+        assert vecstore.verify(target) == []
+        assert (SCALES in left_in(target)) == (dtype == "int8")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "f4", None, np.float32])
+def test_unknown_types_are_refused(source, target, dtype):
+    with pytest.raises(ValueError, match="dtype: expected one of float32, float16, bfloat16, int8, auto, found"):
+        vecstore.convert(source, target, dtype=dtype)
+
+
+CONVERT = "import sys, vecstore; vecstore.convert(*sys.argv[1:3], dtype=sys.argv[3])"
+
+
+def anonymous_peak(source: Path, target: Path, dtype: str = "float32") -> float:
     """Convert in a fresh process; return the most anonymous memory it was seen to have, in MB (Linux; 0 elsewhere)."""
     path = str(Path(vecstore.__file__).parents[1])
-    command = [sys.executable, "-c", CONVERT, source, target]
+    command = [sys.executable, "-c", CONVERT, source, target, dtype]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path})
     peak = 0
     while process.poll() is None:
@@ -486,5 +666,22 @@ def test_memory_does_not_grow_with_the_source(tmp_path, packed):
             for start in range(0, 10_000 * blocks, 10_000):
                 file.write(word2vec_bytes([b"k%d" % (start + i) for i in range(10_000)], vectors, header=b""))
         peaks.append(anonymous_peak(source, tmp_path / f"{blocks}.vecstore"))
+    assert peaks[1] < peaks[0] + 60
+    assert max(peaks) < 250
+
+
+def test_memory_does_not_grow_when_a_store_is_written_again(tmp_path):
+    """The last record ends bfloat16, when all others are written in it."""
+    vectors = (numbered(10_000, 100)[1].view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+    peaks = []
+    for blocks in 15, 60:
+        source = tmp_path / f"{blocks}.bin"
+        with source.open("wb") as file:
+            file.write(b"%d 100\n" % (10_000 * blocks + 1))
+            for start in range(0, 10_000 * blocks, 10_000):
+                file.write(word2vec_bytes([b"k%d" % (start + i) for i in range(10_000)], vectors, header=b""))
+            file.write(word2vec_bytes([b"last"], np.full((1, 100), INEXACT + vectors[0]), header=b""))
+        peaks.append(anonymous_peak(source, tmp_path / f"{blocks}.vecstore", "auto"))
+        assert vecstore.open(tmp_path / f"{blocks}.vecstore").metadata.dtype == "float32"
     assert peaks[1] < peaks[0] + 60
     assert max(peaks) < 250

@@ -8,7 +8,7 @@ import pytest
 from files import PACKED, numbered, word2vec_bytes
 
 import vecstore
-from vecstore.formats.detect import files_of, open_source
+from vecstore.formats.detect import open_source
 
 KEYS, VECTORS = numbered(3, 4)
 
@@ -103,10 +103,3 @@ def test_safetensors_are_named_within_their_file(path):
     source.close()
     with pytest.raises(vecstore.FormatError, match="'other'"):
         open_source(f"{path}::other")
-
-
-def test_files_of_a_source(tmp_path, path):
-    assert files_of(path.with_suffix(".npy")) == [path.with_suffix(".npy"), tmp_path / "vectors.keys.txt"]
-    assert files_of(tmp_path / "other.npy") == [tmp_path / "other.npy"]
-    assert files_of(tmp_path / "other.npy", tmp_path / "vectors.keys.txt")[1] == tmp_path / "vectors.keys.txt"
-    assert files_of(tmp_path) == [tmp_path / "model.safetensors", tmp_path / "tokenizer.json"]

@@ -79,6 +79,24 @@ def test_what_is_exported_converts_to_the_same_store(folder, format, store, requ
     assert_same(vecstore.open(folder / "again"), store)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+@formats
+def test_stores_of_every_type_are_exported_as_float32(folder, tmp_path, format, dtype):
+    keys, vectors = numbered(30_000, 50)
+    vecstore.convert((keys, vectors), tmp_path / "store", dtype=dtype)
+    store = vecstore.open(tmp_path / "store")
+    served = store.gather(np.arange(len(store)))
+    assert (served != vectors).any()
+    path = export(store, folder / NAMES[format], format=format)
+    if format == "gensim":
+        found = KeyedVectors.load(str(path)).vectors
+    else:
+        vecstore.convert(path, folder / "again")
+        found = vecstore.open(folder / "again").vectors
+    assert found.dtype == np.float32
+    assert found.tobytes() == served.tobytes()
+
+
 @pytest.mark.parametrize("format", ["word2vec", "word2vec-text", "glove", "gensim"])
 @pytest.mark.parametrize("store", ["odd", "big"])
 def test_gensim_reads_what_is_exported(folder, format, store, request):

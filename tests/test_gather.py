@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -6,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vecstore.gather import gather
+import vecstore
+from vecstore.gather import gather as gather_stored
+from vecstore.kernels.paging import ask_for_rows
 from vecstore.keys import frozen
+from vecstore.storage import FLOAT32, StoredVectors
 
 VECTORS = frozen(np.random.default_rng(0).standard_normal((20, 5), dtype=np.float32))
+
+
+def gather(vectors, rows, **options):
+    return gather_stored(StoredVectors(FLOAT32, vectors), rows, **options)
 
 
 @given(hnp.arrays(np.int64, st.integers(0, 50), elements=st.integers(-1, 19)), st.floats(width=32))
@@ -132,3 +141,29 @@ def test_gather_leaves_out_alone_when_a_row_is_not_there():
     with pytest.raises(IndexError, match="found rows from 1 to 99"):
         gather(VECTORS, [1, 99], out=out)
     assert not out.any()
+
+
+def test_gather_asks_for_rows_that_are_not_in_memory(tmp_path, monkeypatch):
+    vectors = np.random.default_rng(0).standard_normal((40_000, 25), dtype=np.float32)
+    vecstore.convert((map(str, range(len(vectors))), vectors), tmp_path / "store")
+    rows = np.random.default_rng(1).integers(-1, len(vectors), 3000)
+    asked = []
+    monkeypatch.setattr(
+        "vecstore.gather.ask_for_rows", lambda *args: asked.append(args[2][slice(*args[-2:])]) or ask_for_rows(*args)
+    )
+    with (tmp_path / "store" / "vectors.npy").open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    found = vecstore.open(tmp_path / "store").gather(rows)
+    np.testing.assert_array_equal(found, reference.gather(vectors, rows, 0.0))
+    np.testing.assert_array_equal(np.sort(np.concatenate(asked)), np.unique(rows[rows >= 0]))
+    asked.clear()
+    vecstore.open(tmp_path / "store").gather(rows)
+    assert asked == []  # all is in memory by now
+
+
+@pytest.mark.parametrize("n", [999, 7_000])
+def test_large_gather_agrees_with_a_loop(n):
+    # From 8 MiB on results are written past the caches, on several threads.
+    vectors = np.random.default_rng(0).standard_normal((500, 301), dtype=np.float32)
+    rows = np.random.default_rng(n).integers(-1, 500, n)
+    np.testing.assert_array_equal(gather(vectors, rows, oov=2.0), reference.gather(vectors, rows, 2.0))

@@ -47,6 +47,17 @@ def test_vectors_are_shared_with_the_mapped_file(glove, ours):
     assert not ours.vectors.flags.writeable
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "int8"])
+def test_vectors_of_other_types_are_widened(tmp_path, glove_keys, glove_vectors, dtype):
+    vecstore.convert((glove_keys[:1000], glove_vectors[:1000]), tmp_path / "store", dtype=dtype)
+    store = vecstore.open(tmp_path / "store")
+    keyed = store.to_gensim()
+    assert keyed.vectors.dtype == np.float32
+    assert keyed.vectors.tobytes() == store.gather(np.arange(1000)).tobytes()
+    assert keyed["the"].tobytes() == store["the"].tobytes()
+    assert keyed.most_similar("the", topn=3)
+
+
 def test_calls_agree_with_gensims_own_object(ours, theirs):
     assert ours.index_to_key == theirs.index_to_key
     np.testing.assert_array_equal(ours.vectors, theirs.vectors, strict=True)

@@ -19,9 +19,11 @@ from files import PACKED, left_in, word2vec_bytes, zip_bytes
 from test_safetensors import safetensors_bytes
 
 import vecstore
-from vecstore.layout import ARRAYS, METADATA
+from vecstore.layout import ARRAYS, METADATA, SCALES
 
 STORE = Path(__file__).parent / "data" / "store-v1"
+SCALED = STORE.with_name("store-v2-int8")
+FILES = [*ARRAYS, SCALES, METADATA]
 ATTEMPT = """
 import resource, sys, time
 import vecstore
@@ -306,9 +308,9 @@ def test_pickles_are_not_loaded_under_any_name(tmp_path, name, protocol):
     assert left_in(tmp_path) == {name, path.with_suffix(".keys.txt").name}
 
 
-@pytest.mark.parametrize("name", [*ARRAYS, METADATA])
+@pytest.mark.parametrize("name", FILES)
 def test_pickles_within_a_store_are_not_loaded(tmp_path, name):
-    store = copy_of_store(tmp_path)
+    store = copy_of_store(tmp_path, "store", SCALED)
     for data in (pickled_array(Bait(tmp_path / "sprung")), pickle.dumps(Bait(tmp_path / "sprung"))):
         (store / name).write_bytes(data)
         with pytest.raises(vecstore.StoreError, match=name):
@@ -317,9 +319,9 @@ def test_pickles_within_a_store_are_not_loaded(tmp_path, name):
     assert left_in(tmp_path) == {"store"}
 
 
-def copy_of_store(folder: Path, name: str = "store") -> Path:
+def copy_of_store(folder: Path, name: str = "store", store: Path = STORE) -> Path:
     (folder / name).mkdir()
-    for path in STORE.iterdir():
+    for path in store.iterdir():
         (folder / name / path.name).write_bytes(path.read_bytes())
     return folder / name
 
@@ -331,8 +333,8 @@ def assert_store_is_refused(*stores: Path) -> None:
 
 def test_a_pipe_within_a_store_holds_nobody_up(tmp_path):
     stores = []
-    for name in [*ARRAYS, METADATA]:
-        stores.append(copy_of_store(tmp_path, name))
+    for name in FILES:
+        stores.append(copy_of_store(tmp_path, name, SCALED if name == SCALES else STORE))
         (stores[-1] / name).unlink()
         os.mkfifo(stores[-1] / name)
     assert_store_is_refused(*stores)
@@ -341,8 +343,8 @@ def test_a_pipe_within_a_store_holds_nobody_up(tmp_path):
 @pytest.mark.parametrize("device", ["zero", "null", "urandom"])
 def test_a_device_within_a_store_is_not_read(tmp_path, device):
     stores = []
-    for name in [*ARRAYS, METADATA]:
-        stores.append(copy_of_store(tmp_path, name))
+    for name in FILES:
+        stores.append(copy_of_store(tmp_path, name, SCALED if name == SCALES else STORE))
         (stores[-1] / name).unlink()
         (stores[-1] / name).symlink_to(Path("/dev", device))
     assert_store_is_refused(*stores)
@@ -350,8 +352,8 @@ def test_a_device_within_a_store_is_not_read(tmp_path, device):
 
 def test_a_file_of_a_store_grown_to_a_terabyte_is_not_read(tmp_path):
     stores = []
-    for name in [*ARRAYS, METADATA]:
-        stores.append(copy_of_store(tmp_path, name))
+    for name in FILES:
+        stores.append(copy_of_store(tmp_path, name, SCALED if name == SCALES else STORE))
         os.truncate(stores[-1] / name, 1 << 40)
     assert_store_is_refused(*stores)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import vecstore
-from vecstore.layout import ARRAYS, METADATA, Source
+from vecstore.layout import ARRAYS, METADATA, SCALES, Source, arrays_of
+from vecstore.storage import STORAGE_TYPES
 
 STORE_V1 = Path(__file__).parent / "data" / "store-v1"
 KEYS_V1 = ["</s>", "nice", "größe", "", "日本語"]
@@ -16,11 +17,29 @@ VECTORS_V1 = np.array(
     [[0, 0, 0], [1, -2, 0.5], [0.1, np.nan, -0.0], [np.inf, 1e-45, 3.4e38], [-1, 0.25, 7]], np.float32
 )
 
+STORES_V2 = {name: STORE_V1.with_name(f"store-v2-{name}") for name in ("float16", "bfloat16", "int8")}
+BITS_V2 = {
+    "float16": "0 0 0 3f800000 c0000000 3f000000 3dccc000 7fc00000 80000000 7f800000 33800000 477fe000",
+    "bfloat16": "0 0 0 3f800000 c0000000 3f000000 3dcd0000 7fc00000 80000000 7f800000 00010000 7f7e0000",
+    "int8": "0 0 0 3f800000 c0000000 3f000000 3dcb2ffa be99999a 3e4d9b36 ff61b1e6 7ce378d8 7f61b1e6",
+}
+LAST_BITS_V2 = " bf800000 3e800000 40e00000"
+VECTORS_V2 = {
+    name: np.array([int(word, 16) for word in (bits + LAST_BITS_V2).split()], np.uint32).view(np.float32).reshape(5, 3)
+    for name, bits in BITS_V2.items()
+}
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the store of format version 1, to be damaged."""
     return shutil.copytree(STORE_V1, tmp_path / "store")
+
+
+@pytest.fixture
+def scaled(tmp_path: Path) -> Path:
+    """A copy of the store of int8, to be damaged."""
+    return shutil.copytree(STORES_V2["int8"], tmp_path / "scaled")
 
 
 def edit(folder: Path, change: Callable[[dict], object]) -> None:
@@ -41,6 +60,122 @@ def test_store_of_format_version_1_opens_for_ever():
         mean = store.matrix({"absent": 0}, oov="mean").vectors[0]
         np.testing.assert_allclose(mean, VECTORS_V1[[0, 1, 4]].mean(axis=0), rtol=1e-6)
     assert vecstore.verify(STORE_V1) == []
+
+
+@pytest.mark.parametrize("name", STORES_V2)
+def test_stores_of_format_version_2_open_for_ever(name):
+    vectors = VECTORS_V2[name]
+    with vecstore.open(STORES_V2[name]) as store:
+        assert (store.shape, store.dtype, store.metadata.dtype, store.metadata.version) == ((5, 3), "f4", name, 2)
+        assert list(store.keys) == KEYS_V1
+        assert store.find([*KEYS_V1, "absent"]).tolist() == [0, 1, 2, 3, 4, -1]
+        assert store.lookup(KEYS_V1).tobytes() == vectors.tobytes()
+        for key, vector in zip(KEYS_V1, vectors, strict=True):
+            assert store[key].tobytes() == vector.tobytes()
+        assert store.matrix(KEYS_V1[:3]).vectors.tobytes() == vectors[:3].tobytes()
+        finite = vectors[np.isfinite(vectors).all(axis=1)].astype(np.float64)
+        mean = store.matrix({"absent": 0}, oov="mean").vectors[0]
+        np.testing.assert_allclose(mean, finite.mean(axis=0), rtol=1e-6)
+    assert vecstore.verify(STORES_V2[name]) == []
+
+
+def test_stores_of_version_2_are_read_without_vecstore():
+    kept = {name: np.load(path / "vectors.npy", mmap_mode="r") for name, path in STORES_V2.items()}
+    scales = np.load(STORES_V2["int8"] / "scales.npy")
+    assert {name: array.dtype.str for name, array in kept.items()} == {
+        "float16": "<f2",
+        "bfloat16": "<u2",
+        "int8": "|i1",
+    }
+    assert (scales.dtype.str, scales.shape) == ("<f4", (5,))
+    read = {
+        "float16": kept["float16"].astype(np.float32),
+        "bfloat16": (kept["bfloat16"].astype(np.uint32) << 16).view(np.float32),
+        "int8": kept["int8"].astype(np.float32) * scales[:, None],
+    }
+    for name, vectors in read.items():
+        assert vectors.tobytes() == VECTORS_V2[name].tobytes()
+        assert sorted(os.listdir(STORES_V2[name])) == sorted([METADATA, *arrays_of(STORAGE_TYPES[name])])
+
+
+def test_a_store_of_float32_is_written_as_version_1(tmp_path):
+    vecstore.convert((KEYS_V1, VECTORS_V1), tmp_path / "store")
+    assert json.loads((tmp_path / "store" / METADATA).read_bytes())["version"] == 1
+    for name in ARRAYS:
+        assert (tmp_path / "store" / name).read_bytes() == (STORE_V1 / name).read_bytes()
+    assert sorted(os.listdir(tmp_path / "store")) == sorted([*ARRAYS, METADATA])
+
+
+def test_a_store_of_version_2_may_hold_float32(folder):
+    edit(folder, lambda fields: fields.update(version=2))
+    assert list(vecstore.open(folder).keys) == KEYS_V1
+
+
+@pytest.mark.parametrize("name", STORES_V2)
+def test_open_refuses_a_store_of_version_1_with_a_later_type(tmp_path, name):
+    folder = shutil.copytree(STORES_V2[name], tmp_path / "store")
+    edit(folder, lambda fields: fields.update(version=1))
+    message = rf"metadata\.json: expected dtype float32 in format version 1, found '{name}'"
+    with pytest.raises(vecstore.StoreError, match=message):
+        vecstore.open(folder)
+
+
+@pytest.mark.parametrize("dtype", ["auto", "float64", "uint8", ""])
+def test_open_refuses_an_unknown_type(scaled, dtype):
+    edit(scaled, lambda fields: fields.update(dtype=dtype))
+    message = f"expected dtype float32, float16, bfloat16, int8 in format version 2, found '{dtype}'"
+    with pytest.raises(vecstore.StoreError, match=message):
+        vecstore.open(scaled)
+
+
+@pytest.mark.parametrize(("one", "other"), [(a, b) for a in BITS_V2 for b in ["float32", *BITS_V2] if a != b])
+def test_open_refuses_vectors_of_another_type_than_the_metadata_says(tmp_path, one, other):
+    folder = shutil.copytree(STORES_V2[one], tmp_path / "store")
+
+    def change(fields):
+        fields.update(dtype=other)
+        fields["files"]["scales.npy"] = {"size": 148, "crc32": "00000000"}
+
+    edit(folder, change)
+    shutil.copy(STORES_V2["int8"] / "scales.npy", folder)
+    kinds = {"bfloat16": "uint16"}
+    message = rf"vectors\.npy: expected {kinds.get(other, other)} of .*, found {kinds.get(one, one)} of shape"
+    with pytest.raises(vecstore.StoreError, match=message):
+        vecstore.open(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda scales: scales.astype("<f8"),
+        lambda scales: scales.astype(">f4"),
+        lambda scales: (scales / 1e37).astype("<f2"),
+        lambda scales: scales.view("<u4"),
+        lambda scales: scales[:-1],
+        lambda scales: np.append(scales, scales[:1]),
+        lambda scales: scales[:0],
+        lambda scales: scales[:, None],
+        lambda scales: scales[0],
+    ],
+)
+def test_open_refuses_scales_of_another_shape_or_type(scaled, damage):
+    np.save(scaled / SCALES, damage(np.load(scaled / SCALES)))
+    with pytest.raises(vecstore.StoreError, match=r"scales\.npy: expected (a \.npy|float32 of shape \(5,\), found)"):
+        vecstore.open(scaled)
+
+
+def test_open_needs_scales(scaled):
+    (scaled / SCALES).unlink()
+    with pytest.raises(vecstore.StoreError, match=r"scales\.npy is missing; convert the source again"):
+        vecstore.open(scaled)
+    assert [str(problem) for problem in vecstore.verify(scaled)] == ["scales.npy: is missing"]
+
+
+@pytest.mark.parametrize("value", [None, {}, {"size": 5}, {"size": -1, "crc32": "0"}, []])
+def test_open_needs_the_metadata_of_scales(scaled, value):
+    edit(scaled, lambda fields: fields["files"].update({SCALES: value}))
+    with pytest.raises(vecstore.StoreError, match=r"metadata\.json: expected .*(size|crc32)"):
+        vecstore.open(scaled)
 
 
 def test_arrays_are_plain_npy_files():
@@ -150,7 +285,7 @@ def test_open_refuses_fortran_order(folder):
 @pytest.mark.parametrize(
     ("version", "message"),
     [
-        (2, r"format version 2 is newer than this vecstore reads \(1\); upgrade vecstore"),
+        (3, r"format version 3 is newer than this vecstore reads \(2\); upgrade vecstore"),
         (10**30, "is newer than this vecstore reads"),
         (0, "expected a format version, found 0"),
         (-1, "expected a format version, found -1"),
@@ -228,7 +363,7 @@ def test_open_names_the_missing_field(folder, place):
         ("dim", 2**64, "expected 0 <= 'dim'"),
         ("rows", 4, r"vectors\.npy: expected float32 of shape \(4, 3\), found float32 of shape \(5, 3\)"),
         ("dim", 2, r"vectors\.npy: expected float32 of shape \(5, 2\), found float32 of shape \(5, 3\)"),
-        ("dtype", "float16", "expected dtype float32, found 'float16'"),
+        ("dtype", "float16", "expected dtype float32 in format version 1, found 'float16'"),
         ("hash", {"name": "md5", "seed": 0}, "expected the hash xxh64, found 'md5'"),
         ("hash", {"name": "xxh64", "seed": 2**64}, "expected 0 <= 'seed'"),
         ("dropped", {"duplicates": -1}, "expected 0 <= 'duplicates'"),

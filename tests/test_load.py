@@ -231,6 +231,8 @@ def test_options_have_stores_of_their_own(source, conversions):
         {},
         {"limit": 1},
         {"limit": 2},
+        {"dtype": "bfloat16"},
+        {"dtype": "auto"},
         {"format": "word2vec"},
         {"duplicates": "last"},
         {"encoding_errors": "skip"},
@@ -243,8 +245,8 @@ def test_options_have_stores_of_their_own(source, conversions):
     paths = [load(source, **choice).path for choice in choices * 2]
     assert paths[: len(choices)] == paths[len(choices) :] == conversions
     assert len(set(paths)) == len(choices)
-    assert [len(load(source, **choice)) for choice in choices] == [3, 1, 2, 3, 3, 3, 3, 1, 2, 0, 1]
-    assert load(source, format="auto", limit=None, keys=None, duplicates="first").path == paths[0]
+    assert [len(load(source, **choice)) for choice in choices] == [3, 1, 2, 3, 3, 3, 3, 3, 3, 1, 2, 0, 1]
+    assert load(source, format="auto", dtype="float32", limit=None, keys=None, duplicates="first").path == paths[0]
 
 
 def test_the_same_keys_share_a_store(source, tmp_path, conversions):
@@ -259,7 +261,7 @@ def test_the_same_keys_share_a_store(source, tmp_path, conversions):
 
 def test_invalid_options_are_refused(source):
     load(source)
-    for options in {"limit": 0}, {"format": "csv"}, {"duplicates": "x"}, {"encoding_errors": "x"}:
+    for options in {"limit": 0}, {"format": "csv"}, {"dtype": "float64"}, {"duplicates": "x"}, {"encoding_errors": "x"}:
         with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):
             load(source, **options)
     assert left_in(source.parent) == {"vectors.bin", "vectors.bin.vecstore"}

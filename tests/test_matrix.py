@@ -10,6 +10,7 @@ from vecstore.errors import VocabularyError
 from vecstore.index import KeyIndex
 from vecstore.keys import frozen
 from vecstore.matrix import EmbeddingMatrix, align
+from vecstore.storage import FLOAT32, StoredVectors
 
 KEYS = ["nice", "great", "größe", "", "[UNK]", "best"]
 VECTORS = frozen(np.random.default_rng(0).standard_normal((len(KEYS), 5), dtype=np.float32))
@@ -32,7 +33,7 @@ vocabularies = st.lists(ordinary, unique=True).flatmap(
 
 
 def aligned(vocabulary, **options):
-    return align(INDEX, VECTORS, MOMENTS, vocabulary, **options)
+    return align(INDEX, StoredVectors(FLOAT32, VECTORS), MOMENTS, vocabulary, **options)
 
 
 @pytest.mark.parametrize("oov", POLICIES)
@@ -76,7 +77,7 @@ def test_matrix_of_an_enumerated_keras_vocabulary_equals_that_of_the_vocabulary(
     keys = ["", "[UNK]", "nice", "dreadful"]
     index = KeyIndex.build(KEYS[:3])
     by_row, by_mapping = (
-        align(index, VECTORS[:3], MOMENTS, vocabulary, oov=oov)
+        align(index, StoredVectors(FLOAT32, VECTORS[:3]), MOMENTS, vocabulary, oov=oov)
         for vocabulary in (keys, {key: row for row, key in enumerate(keys)})
     )
     np.testing.assert_array_equal(by_mapping.vectors, by_row.vectors)

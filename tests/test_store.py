@@ -75,6 +75,62 @@ def test_store_describes_itself(store, small_path, small_keys, small_vectors):
     assert store.metadata.rows == len(small_keys)
 
 
+@pytest.fixture(params=["float16", "bfloat16", "int8"])
+def narrow(request, tmp_path, small_keys, small_vectors) -> vecstore.VectorStore:
+    """A store of a type that is not float32."""
+    vecstore.convert((small_keys, small_vectors), tmp_path / "narrow", dtype=request.param)
+    return vecstore.open(tmp_path / "narrow")
+
+
+def test_every_way_to_a_vector_gives_float32(narrow, small_keys, small_vectors):
+    n, d = small_vectors.shape
+    whole = reference.widen(narrow.metadata.dtype, narrow.vectors, narrow.scales)
+    np.testing.assert_allclose(whole, small_vectors, atol=0.02)
+    assert (narrow.dtype, narrow.shape, narrow.dim, len(narrow)) == (np.float32, (n, d), d, n)
+    out = np.empty((n, d), np.float32)
+    ways = {
+        "gather": narrow.gather(np.arange(n)),
+        "out": narrow.gather(range(n), out=out),
+        "lookup": narrow.lookup(small_keys),
+        "batch": narrow[small_keys],
+        "one": np.stack([narrow[key] for key in small_keys]),
+        "get": np.stack([narrow.get(key) for key in small_keys]),
+        "matrix": narrow.matrix(dict(zip(small_keys, range(n), strict=True))).vectors,
+        "stored_vectors": narrow.stored_vectors[:],
+        "pickled": pickle.loads(pickle.dumps(narrow)).gather(np.arange(n)),
+    }
+    for way, vectors in ways.items():
+        assert vectors.dtype == np.float32, way
+        assert vectors.tobytes() == whole.tobytes(), way
+        assert vectors.flags.writeable, way
+    double = narrow.matrix(small_keys[:2], dtype=np.float64).vectors
+    np.testing.assert_array_equal(double, whole[:2].astype(np.float64), strict=True)
+
+
+def test_stored_arrays_are_mapped_as_they_are(narrow):
+    name = narrow.metadata.dtype
+    assert narrow.vectors.dtype == {"float16": np.float16, "bfloat16": np.uint16, "int8": np.int8}[name]
+    assert (narrow.scales is not None) == (name == "int8")
+    for array in [narrow.vectors] + ([narrow.scales] if name == "int8" else []):
+        assert not array.flags.writeable
+    assert repr(narrow) == f"VectorStore({str(narrow.path)!r}: {len(narrow)} x 3 float32, stored as {name})"
+
+
+def test_keys_that_are_missing_get_their_vectors_whatever_the_type(narrow):
+    assert (narrow.lookup(["absent"], oov=7) == 7).all()
+    mean = narrow.stored_vectors[:].mean(axis=0)
+    np.testing.assert_allclose(narrow.matrix(["absent"], oov="mean").vectors[0], mean, rtol=1e-5)
+    assert narrow.get("absent") is None
+    with pytest.raises(KeyError):
+        narrow["absent"]
+
+
+def test_a_closed_store_has_no_scales(narrow):
+    narrow.close()
+    with pytest.raises(ValueError, match="the store was closed"):
+        narrow.scales  # noqa: B018
+
+
 def test_repr_groups_digits(glove):
     assert repr(glove).endswith("glove.vecstore': 400,000 x 50 float32)")
 

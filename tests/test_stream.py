@@ -18,7 +18,8 @@ from files import PACKED, zip_bytes, zstd_bytes
 
 import vecstore
 from vecstore.formats.compression import packing
-from vecstore.formats.stream import ByteStream, split_member
+from vecstore.formats.names import split_member
+from vecstore.formats.stream import ByteStream
 
 TEXT = b"one 1 2 3\ntwo 4 5 6\n"
 STREAMS = {

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vecstore
-from vecstore.layout import ARRAYS, METADATA
+from vecstore.layout import ARRAYS, METADATA, SCALES
 
 STORE = Path(__file__).parent / "data" / "store-v1"
+SCALED = STORE.with_name("store-v2-int8")
 FILES = [*ARRAYS, METADATA]
 KEYS = ["</s>", "nice", "größe", "", "日本語", "absent"]
 
@@ -79,6 +80,24 @@ def test_no_changed_byte_does_harm_or_stays_unseen(folder, name, mask):
         replace(folder / name, bytes(damaged))
         use(folder)
         assert name in named(folder), f"byte {place}"
+
+
+@pytest.mark.parametrize("name", ["vectors.npy", SCALES, METADATA])
+def test_no_changed_byte_of_a_store_of_int8_does_harm_or_stays_unseen(tmp_path, name):
+    folder = shutil.copytree(SCALED, tmp_path / "store")
+    sound = (folder / name).read_bytes()
+    for place in range(len(sound)):
+        replace(folder / name, sound[:place] + bytes([sound[place] ^ 0xFF]) + sound[place + 1 :])
+        use(folder)
+        assert name in named(folder), f"byte {place}"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -1, 0, 3e38], ids=str)
+def test_no_scale_does_harm(tmp_path, value):
+    folder = shutil.copytree(SCALED, tmp_path / "store")
+    resealed(folder, SCALES, np.full(5, value, np.float32))
+    use(folder)
+    assert vecstore.verify(folder) == []
 
 
 @settings(max_examples=300, deadline=None)

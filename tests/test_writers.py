@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 import vecstore
 from vecstore.formats.lines import looks_like_text
-from vecstore.formats.writers import keys_path, write_npy, write_text, write_word2vec
+from vecstore.formats.names import keys_path
+from vecstore.formats.writers import write_npy, write_text, write_word2vec
 from vecstore.kernels.records import KEY_LIMIT
 from vecstore.kernels.writing import NUMBER_BYTES
 from vecstore.progress import Progress

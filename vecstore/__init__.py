@@ -11,7 +11,7 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 `vecstore.keras`, imported by that name, hands such a matrix to a Keras model.
 """
 
-from vecstore.convert import ConversionReport, convert
+from vecstore.convert import convert
 from vecstore.errors import (
     FormatError,
     FormatWarning,
@@ -26,6 +26,7 @@ from vecstore.layout import Metadata, Source
 from vecstore.load import load
 from vecstore.matrix import EmbeddingMatrix
 from vecstore.progress import Progress
+from vecstore.report import ConversionReport, RoundingErrors
 from vecstore.store import VectorStore
 from vecstore.store import open_store as open
 from vecstore.verify import Problem, verify
@@ -39,6 +40,7 @@ __all__ = [
     "Metadata",
     "Problem",
     "Progress",
+    "RoundingErrors",
     "Source",
     "StoreError",
     "TargetBusyError",

@@ -28,6 +28,13 @@ from vecstore.errors import StoreError
 __all__ = ["ArrayWriter", "checksum", "map_array", "new_mapped_array", "open_regular", "sync_folder"]
 
 _BLOCK_BYTES = 1 << 22
+_HEAD_BYTES = 1 << 8
+_DESCR = r"<[iuf][248]|\|[iu]1"
+# As NumPy and `ArrayWriter` write it; to evaluate it takes most of the time of opening a store.
+_USUAL_HEADER = re.compile(
+    rf"\{{'descr': '({_DESCR})', 'fortran_order': False, "
+    r"'shape': \(((?:[0-9]{1,18}, ?)*(?:[0-9]{1,18})?)\), \} *\n"
+)
 
 
 class ArrayWriter:
@@ -116,7 +123,7 @@ def open_regular(path: Path) -> io.FileIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(mode):
             raise FileNotFoundError(errno.ENOENT, "not a regular file", str(path))
-        return os.fdopen(handle, "rb", buffering=0)
+        return io.FileIO(handle)
     except BaseException:
         os.close(handle)
         raise
@@ -137,8 +144,8 @@ def map_array(path: Path) -> NDArray[Any]:
     """
     try:
         with open_regular(path) as file:
-            dtype, shape = _read_header(path, file)
-            start, count = file.tell(), math.prod(shape)
+            dtype, shape, start = _read_header(path, file)
+            count = math.prod(shape)
             size = os.fstat(file.fileno()).st_size
             if size != start + count * dtype.itemsize:
                 raise StoreError(
@@ -154,21 +161,26 @@ def map_array(path: Path) -> NDArray[Any]:
         raise StoreError(f"{path}: {error}") from None
 
 
-def _read_header(path: Path, file: io.FileIO) -> tuple[np.dtype[Any], tuple[int, ...]]:
-    """Read the header of a `.npy` file; stricter than NumPy, which reads what other programs once wrote."""
-    magic = file.read(10)
-    length = int.from_bytes(magic[8:], "little") if magic[:8] == b"\x93NUMPY\x01\x00" else 0
-    text = file.read(length)
+def _read_header(path: Path, file: io.FileIO) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return dtype, shape and length of a `.npy` header; stricter than NumPy, which reads what others once wrote."""
+    head = file.read(_HEAD_BYTES)
+    stop = 10 + int.from_bytes(head[8:10], "little") if head[:8] == b"\x93NUMPY\x01\x00" else 0
+    if len(head) < stop:
+        head += file.read(stop - len(head))
+    text = head[10:stop].decode("latin-1")
+    usual = _USUAL_HEADER.fullmatch(text)
+    if usual and len(head) >= stop and not stop % 16:
+        return np.dtype(usual[1]), tuple(map(int, usual[2].replace(",", " ").split())), stop
     try:
-        header = ast.literal_eval(text.decode("latin-1").strip())
+        header = ast.literal_eval(text.strip())
         descr, fortran_order, shape = header["descr"], header["fortran_order"], header["shape"]
         sound = (
-            len(text) == length
-            and (10 + length) % 16 == 0  # so that the mapped numbers are aligned
+            len(head) >= stop
+            and stop % 16 == 0  # so that the mapped numbers are aligned
             and header.keys() == {"descr", "fortran_order", "shape"}
             and fortran_order is False
             and isinstance(descr, str)
-            and re.fullmatch(r"<[iuf][248]|\|[iu]1", descr)
+            and re.fullmatch(_DESCR, descr)
             and isinstance(shape, tuple)
             and all(type(length) is int and 0 <= length < 2**63 for length in shape)
         )
@@ -177,9 +189,9 @@ def _read_header(path: Path, file: io.FileIO) -> tuple[np.dtype[Any], tuple[int,
     if not sound:
         raise StoreError(
             f"{path}: expected a .npy array of numbers, version 1.0, C order, little endian, "
-            f"found {magic + text!r:.120}"
+            f"found {head[: max(stop, 10)]!r:.120}"
         )
-    return np.dtype(descr), shape
+    return np.dtype(descr), shape, stop
 
 
 def checksum(path: Path, progress: Callable[[int], None] | None = None) -> str:

@@ -18,13 +18,9 @@ import typer
 from rich.console import Console
 
 import vecstore
-from vecstore.convert import Duplicates
+from vecstore.choices import CountMismatch, Duplicates, EncodingErrors, Format, Storage
 from vecstore.export import ExportFormat, exported_files
-from vecstore.formats.detect import Format
-from vecstore.formats.source import CountMismatch
-from vecstore.layout import VERSION
 from vecstore.progress import Progress, ProgressCallback
-from vecstore.selection import EncodingErrors
 from vecstore.staging import staged_file
 from vecstore.vocabulary import read_vocabulary
 
@@ -63,6 +59,10 @@ def convert(
     ],
     target: Annotated[Path, typer.Argument(metavar="STORE", help="The folder to make.")],
     format: Annotated[Format, typer.Option(help="The format of the source.")] = "auto",
+    dtype: Annotated[
+        Storage,
+        typer.Option(help="How numbers are stored; auto: the smallest type that holds all of them bit for bit."),
+    ] = "float32",
     limit: Annotated[int | None, typer.Option(min=1, help="Read this many records and no more.")] = None,
     keys: Annotated[Path | None, typer.Option(metavar="FILE", help="Store the keys in FILE alone, one a line.")] = None,
     row_keys: Annotated[
@@ -81,6 +81,7 @@ def convert(
             source,
             target,
             format=format,
+            dtype=dtype,
             limit=limit,
             keys=keys,
             row_keys=row_keys,
@@ -117,20 +118,21 @@ def info(path: Store) -> None:
     store = vecstore.open(path)
     metadata = store.metadata
     size = {name.removesuffix(".npy"): file["size"] / 1e6 for name, file in metadata.files.items()}
+    vectors = size["vectors"] + size.get("scales", 0)
     source = metadata.source
     compression = f", {source.compression}" if source.compression else ""
     lines = {
         "keys": f"{len(store):,}",
         "dim": f"{store.dim}",
-        "dtype": f"{store.dtype}",
-        "on disk": f"{sum(size.values()):,.1f} MB (vectors {size['vectors']:,.1f}, index {size['index']:,.1f}, "
+        "dtype": metadata.dtype,
+        "on disk": f"{sum(size.values()):,.1f} MB (vectors {vectors:,.1f}, index {size['index']:,.1f}, "
         f"keys {size['keys'] + size['offsets']:,.1f})",
         "source": f"{source.name!r} ({source.format}{compression}, {source.size / 1e6:,.1f} MB)",
         "dropped": ", ".join(f"{count:,} {name}" for name, count in metadata.dropped.items()),
         "unusual": ", ".join(f"{count:,} {name}" for name, count in metadata.unusual.items()),
         "first keys": " ".join(map(repr, store.keys[:8])),
         "last keys": " ".join(map(repr, store.keys[-8:])),
-        "written by": f"{metadata.writer}, format version {VERSION}",
+        "written by": f"{metadata.writer}, format version {metadata.version}",
     }
     print(store.path)
     for name, text in lines.items():

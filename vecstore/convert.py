@@ -8,76 +8,29 @@ import os
 import time
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from numpy.typing import ArrayLike
 
+from vecstore.choices import CountMismatch, Duplicates, EncodingErrors, Format, Storage
 from vecstore.errors import FormatError, FormatWarning
-from vecstore.formats.detect import Format, open_source
-from vecstore.formats.source import Block, CountMismatch
 from vecstore.keys import Keys
-from vecstore.layout import Source
 from vecstore.progress import Progress, ProgressCallback
-from vecstore.selection import EncodingErrors, Selection, index_wanted
-from vecstore.staging import StagedFolder
+from vecstore.report import ConversionReport, RoundingErrors
+from vecstore.storage import STORAGE_TYPES
 from vecstore.version import __version__
-from vecstore.writer import StoreWriter, name_repeat, without_repeats
 
-__all__ = ["ConversionReport", "Duplicates", "convert"]
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
-Duplicates = Literal["first", "last", "error"]
-"""Which vector a key gets that stands several times, or that this is an error."""
+    from vecstore.formats.source import Block
+    from vecstore.writer import StoreWriter
+
+__all__ = ["convert"]
 
 _IN_FLIGHT = 6  # blocks that wait for the writing thread
-
-
-@dataclass(frozen=True, slots=True)
-class ConversionReport:
-    """What a conversion did.
-
-    Attributes
-    ----------
-    path : Path
-        The store.
-    rows, dim : int
-        Its shape.
-    size : int
-        Its size on disk in bytes.
-    seconds : float
-        Wall time.
-    source : Source
-        The file that was read.
-    dropped : dict
-        Records that were left out: "duplicates" of another one, "undecodable" keys, "unwanted" ones that are not
-        among the `keys` asked for.
-    unusual : dict
-        Rows that were kept bit for bit: with a "nan", "infinite", all "zero", with a "huge" number beyond 1e15.
-    """
-
-    path: Path
-    rows: int
-    dim: int
-    size: int
-    seconds: float
-    source: Source
-    dropped: dict[str, int]
-    unusual: dict[str, int]
-
-    def __str__(self) -> str:
-        rate = self.size / max(self.seconds, 1e-9) / 1e6
-        dropped = ", ".join(f"{count:,} {name}" for name, count in self.dropped.items())
-        unusual = ", ".join(f"{count:,} {name}" for name, count in self.unusual.items())
-        return (
-            f"{self.path}\n"
-            f"  {self.rows:,} keys x {self.dim} float32, {self.size / 1e6:,.1f} MB\n"
-            f"  from {self.source.name} in {self.seconds:.1f} s ({rate:,.0f} MB/s)\n"
-            f"  records dropped: {dropped}\n"
-            f"  unusual rows kept: {unusual}"
-        )
 
 
 def convert(
@@ -85,6 +38,7 @@ def convert(
     target: str | os.PathLike[str],
     *,
     format: Format = "auto",
+    dtype: Storage = "float32",
     limit: int | None = None,
     keys: Any = None,
     row_keys: str | os.PathLike[str] | None = None,
@@ -112,6 +66,10 @@ def convert(
     format : {"auto", "word2vec", "word2vec-text", "glove", "npy", "safetensors", "model2vec"}, default "auto"
         The format of a file: "word2vec" is the binary one, "word2vec-text" (also fastText's ``.vec``) has a first line
         ``count dim``, "glove" has none.
+    dtype : {"float32", "float16", "bfloat16", "int8", "auto"}, default "float32"
+        How the vectors are stored; whatever it is, float32 is read from the store. "float16" and "bfloat16" take half
+        the bytes, "int8" (with a scale for each row) a quarter: numbers are rounded to the nearest, and the report has
+        the errors. "auto" is the smallest that holds every number of the source bit for bit, if need be float32.
     limit : int, optional
         Read this many records and no more.
     keys : optional
@@ -142,7 +100,8 @@ def convert(
     Raises
     ------
     FormatError
-        The source is damaged, cut short, or not of its format; the message says where.
+        The source is damaged, cut short, or not of its format; the message says where. Or `dtype` cannot hold one of
+        its numbers: finite ones beyond float16 or bfloat16, in "int8" NaN and infinities.
     TargetError
         The target exists, cannot be written, or is being written by another process.
     TypeError
@@ -159,11 +118,18 @@ def convert(
     2
     """
     _check_choice("format", format, Format)
+    _check_choice("dtype", dtype, Storage)
     _check_choice("duplicates", duplicates, Duplicates)
     _check_choice("encoding_errors", encoding_errors, EncodingErrors)
     _check_choice("count_mismatch", count_mismatch, CountMismatch)
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1, found {limit}")
+    # Here, since most processes only look up: the readers take a fifth of the time of importing vecstore.
+    from vecstore.formats.detect import open_source
+    from vecstore.selection import Selection, index_wanted
+    from vecstore.staging import StagedFolder
+    from vecstore.writer import StoreWriter, name_repeat, without_repeats
+
     started = time.perf_counter()
     report = progress or (lambda progress: None)
     wanted = None if keys is None else index_wanted(keys)
@@ -173,8 +139,11 @@ def convert(
     folder = Path(target).absolute()
     with closing(reader), StagedFolder(folder, overwrite=overwrite) as staged:
         selection = Selection(reader, encoding_errors=encoding_errors, limit=limit, wanted=wanted, progress=report)
-        with closing(StoreWriter(staged.path, reader.dim, expected=selection.expected)) as writer:
-            _write_all(selection, writer)
+        with closing(
+            StoreWriter(staged.path, reader.dim, expected=selection.expected, storage=STORAGE_TYPES.get(dtype))
+        ) as writer:
+            _write_all(selection, writer, reader.description.name)
+            exact_dtype, errors = writer.exact.smallest.name, _rounding_errors(writer)
             repeats = writer.index(lambda keys: report(Progress("indexing", keys, writer.rows, "keys")))
             if len(repeats) and duplicates == "error":
                 raise FormatError(f"{reader.description.name}: {name_repeat(writer, repeats[0])}")
@@ -204,7 +173,15 @@ def convert(
         source=metadata.source,
         dropped=metadata.dropped,
         unusual=metadata.unusual,
+        dtype=metadata.dtype,
+        exact_dtype=exact_dtype,
+        errors=errors,
     )
+
+
+def _rounding_errors(writer: "StoreWriter") -> RoundingErrors:
+    total, largest, cosine = map(float, writer.errors)
+    return RoundingErrors(largest, total / max(1, writer.rows * writer.dim), cosine)
 
 
 def _check_choice(name: str, value: str, choices: object) -> None:
@@ -212,13 +189,21 @@ def _check_choice(name: str, value: str, choices: object) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(get_args(choices))}, found {value!r}")
 
 
-def _write_all(blocks: Iterable[Block], writer: StoreWriter) -> None:
-    """Append every block, on a thread of its own, a few blocks behind the reading."""
+def _write_all(blocks: "Iterable[Block]", writer: "StoreWriter", name: str) -> None:
+    """Append every block of the source `name`, on a thread of its own, a few blocks behind the reading."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def append(block: "Block") -> None:
+        try:
+            writer.append(block.data, block.offsets, block.vectors)
+        except FormatError as error:
+            raise FormatError(f"{name}: {error}") from None
+
     with ThreadPoolExecutor(1, thread_name_prefix="vecstore-writer") as pool:
         waiting: list[Future[None]] = []
         for block in blocks:
             if len(waiting) == _IN_FLIGHT:
                 waiting.pop(0).result()
-            waiting.append(pool.submit(writer.append, block.data, block.offsets, block.vectors))
+            waiting.append(pool.submit(append, block))
         for future in waiting:
             future.result()

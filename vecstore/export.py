@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Literal, get_args
 
 from vecstore.arrays import sync_folder
 from vecstore.errors import FormatError, StoreError, TargetError
-from vecstore.formats.writers import keys_path, write_npy, write_text, write_word2vec
+from vecstore.formats.names import keys_path
 from vecstore.keys import KeyBatch
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.store import VectorStore, open_store
@@ -89,6 +88,9 @@ def export(
 def _write(
     store: VectorStore, path: Path, format: ExportFormat, *, newlines: bool, progress: ProgressCallback | None
 ) -> None:
+    # Here, since most processes only look up.
+    from vecstore.formats.writers import write_npy, write_text, write_word2vec
+
     if format == "gensim":
         keyed = store.to_gensim()
         keyed.lifecycle_events = None  # would name the partial file, and the time
@@ -96,11 +98,11 @@ def _write(
         if progress:
             progress(Progress("writing", len(store), len(store), "keys"))
     elif format == "npy":
-        write_npy(path, _keys(store), store.vectors, progress=progress)
+        write_npy(path, _keys(store), store.stored_vectors, progress=progress)
     elif format == "word2vec":
-        write_word2vec(path, _keys(store), store.vectors, newlines=newlines, progress=progress)
+        write_word2vec(path, _keys(store), store.stored_vectors, newlines=newlines, progress=progress)
     else:
-        write_text(path, _keys(store), store.vectors, header=format == "word2vec-text", progress=progress)
+        write_text(path, _keys(store), store.stored_vectors, header=format == "word2vec-text", progress=progress)
 
 
 def exported_files(target: Path, format: ExportFormat = "auto") -> list[Path]:
@@ -135,6 +137,8 @@ def _keys(store: VectorStore) -> KeyBatch:
 @contextmanager
 def _staged(files: list[Path], *, overwrite: bool) -> Iterator[Path]:
     """Give a path for the first of `files` in a new folder; in the end all that is in the folder takes its place."""
+    import tempfile
+
     target = files[0]
     _check(files, overwrite=overwrite)
     try:

@@ -1,36 +1,67 @@
 """Rows to vectors: one checked copy of scattered rows, split over threads."""
 
+import mmap
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from vecstore.kernels.gathering import gather_rows
+from vecstore.kernels.machine import view
+from vecstore.kernels.paging import ask_for_rows, count_absent
 from vecstore.keys import frozen
+from vecstore.storage import StoredVectors
 from vecstore.threads import split
 
 __all__ = ["gather", "new_or_checked"]
 
 _GRAIN_BYTES = 1 << 20  # bytes that are worth a thread: about 0.2 ms of copying
+_CAN_ASK = sys.platform == "linux"
+_ASKED_ROWS = 1024  # a batch that is worth the look, 0.1 ms
+_SAMPLE = 64  # rows that are looked at
+_STREAMED_BYTES = 1 << 23  # of a result that no cache would keep
 
 
 def gather(
-    vectors: NDArray[Any], rows: ArrayLike, *, out: NDArray[Any] | None = None, oov: float = 0.0
+    vectors: StoredVectors, rows: ArrayLike, *, out: NDArray[Any] | None = None, oov: float = 0.0
 ) -> NDArray[Any]:
     """Return `vectors` (v, d) at `rows` (n,), with `oov` in every component where a row is -1.
 
-    The result is a copy (n, d); `out` if given. `VectorStore.gather` says more, and what is raised.
+    The result is a float32 copy (n, d); `out` if given. `VectorStore.gather` says more, and what is raised.
     """
     v, d = vectors.shape
     checked = _check_rows(rows, v)
     result = new_or_checked(out, (len(checked), d), vectors.dtype)
     value = float(oov)
+    streaming = result.nbytes >= _STREAMED_BYTES
+
+    _ask_ahead(vectors.array, checked)
 
     def copy(start: int, stop: int) -> None:
-        gather_rows(vectors, checked, value, start, stop, result)
+        vectors.gather(checked, value, streaming, start, stop, result)
 
-    split(copy, len(checked), max(1, _GRAIN_BYTES // max(1, d * vectors.itemsize)))
+    split(copy, len(checked), max(1, _GRAIN_BYTES // max(1, d * result.itemsize)))
     return result
+
+
+def _ask_ahead(vectors: NDArray[Any], rows: NDArray[np.int64]) -> None:
+    """Have the rows of a large batch read together, if some are not in memory.
+
+    On a cold page cache a copy would wait for one page at a time. Where a file belongs to somebody else and may not be
+    written to, Linux does not tell what is in memory, and nothing is asked for.
+    """
+    if not _CAN_ASK or len(rows) < _ASKED_ROWS or not vectors.size:
+        return
+    address, width = view(vectors).address, vectors.strides[0]
+    if count_absent(address, width, rows, max(1, len(rows) // _SAMPLE), mmap.PAGESIZE) <= _SAMPLE // 16:
+        return
+    wanted = np.unique(rows)
+    wanted = wanted[np.searchsorted(wanted, 0) :]
+
+    def ask(start: int, stop: int) -> None:
+        ask_for_rows(address, width, wanted, mmap.PAGESIZE, start, stop)
+
+    split(ask, len(wanted), _ASKED_ROWS)
 
 
 def new_or_checked(out: NDArray[Any] | None, shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 A `KeyBatch` is n strings as UTF-8 bytes end to end with the place of each. It is made from whatever people
 keep their words in: lists, NumPy and Arrow arrays, pandas and polars columns. Where the container gives its
-bytes away (Arrow) they are used as they are; a list of str is joined and encoded by two C calls.
+bytes away (Arrow) they are used as they are; those of str are copied from where Python has them.
 
 What cannot be in a vocabulary is a null and is found nowhere: `None`, NaN, a null of Arrow, pandas or polars,
 and a str with a lone surrogate, which has no UTF-8.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vecstore.kernels.packing import pack_keys
+from vecstore.kernels.packing import locate_texts, measure_codes, pack_codes, pack_keys, pack_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -142,24 +142,18 @@ _NOWHERE = frozen([], np.int64)
 def _from_list(keys: Sequence[Any]) -> KeyBatch:
     if not keys:
         return KeyBatch(_NO_BYTES, _NOWHERE, _NOWHERE)
-    try:
-        data = np.frombuffer("\0".join(keys).encode(), np.uint8)
-    except (TypeError, UnicodeEncodeError):
-        return _from_mixed(keys)
-    gaps = np.flatnonzero(data == 0)
-    if len(gaps) != len(keys) - 1:
-        return _from_mixed(keys)  # a key holds U+0000, so the gaps are not what separates keys
-    starts = np.empty(len(keys), np.int64)
-    stops = np.empty(len(keys), np.int64)
-    starts[0] = 0
-    np.add(gaps, 1, out=starts[1:])
-    stops[:-1] = gaps
-    stops[-1] = len(data)
-    return KeyBatch(data, starts, stops)
+    kept = tuple(keys)  # alive until their bytes are copied, whatever becomes of a list meanwhile
+    addresses = np.empty(len(kept), np.int64)
+    offsets = np.empty(len(kept) + 1, np.int64)
+    if locate_texts(kept, addresses, offsets) < len(kept):
+        return _from_mixed(kept)
+    data = np.empty(int(offsets[-1]), np.uint8)
+    pack_texts(addresses, offsets, data)
+    return KeyBatch(data, offsets[:-1], offsets[1:])
 
 
 def _from_mixed(keys: Sequence[Any]) -> KeyBatch:
-    """Take keys one at a time: some are bytes, null, unencodable or hold U+0000."""
+    """Take keys one at a time: some are null, or unencodable, or no keys."""
     entries = [_encode(key, i) for i, key in enumerate(keys)]
     offsets = np.zeros(len(keys) + 1, np.int64)
     np.cumsum([len(entry or b"") for entry in entries], out=offsets[1:])
@@ -204,7 +198,15 @@ def _from_numpy(keys: NDArray[Any]) -> KeyBatch:
             return _from_arrow(pa.array(keys))
         except (UnicodeError, pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
             return _from_list(keys.tolist())  # a lone surrogate, or a null object that Arrow does not know
-    if keys.dtype.kind in "OSU":  # Arrow would cut U at the first U+0000
+    if keys.dtype.kind == "U" and type(keys) is np.ndarray and keys.nbytes:
+        codes = np.require(keys, keys.dtype.newbyteorder("="), ["C_CONTIGUOUS", "ALIGNED"])
+        codes = codes.view(np.uint32).reshape(len(keys), -1)
+        offsets = np.empty(len(keys) + 1, np.int64)
+        if measure_codes(codes, offsets) == len(keys):
+            data = np.empty(int(offsets[-1]), np.uint8)
+            pack_codes(codes, data)
+            return KeyBatch(data, offsets[:-1], offsets[1:])
+    if keys.dtype.kind in "OSU":
         return _from_list(keys.tolist())
     raise TypeError(f"expected an array of str, bytes or objects, found dtype {keys.dtype}")
 

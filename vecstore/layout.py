@@ -1,17 +1,31 @@
-"""What a store is on disk. This docstring is the specification of format version 1.
+"""What a store is on disk. This docstring is the specification of format versions 1 and 2.
 
-A store is a folder with six files. Five are standard NumPy arrays (`.npy` version 1.0, C order, little
-endian), which any `.npy` reader maps as they are; the sixth describes them. v is the number of keys, d the
-width of the vectors.
+A store is a folder with six or seven files. All but one are standard NumPy arrays (`.npy` version 1.0, C order,
+little endian), which any `.npy` reader maps as they are; the last describes them. v is the number of keys, d
+the width of the vectors.
 
-``vectors.npy``   (v, d) float32. Row i is the vector of key i. Rows keep the order of the source.
+``vectors.npy``   (v, d), of the storage type, below. Row i is the vector of key i. Rows keep the order of the source.
+``scales.npy``    (v,) float32. In stores of int8 alone: the scale of each row.
 ``keys.npy``      (b,) uint8. The UTF-8 bytes of all keys, end to end, nothing between them.
 ``offsets.npy``   (v + 1,) int64, ascending from 0 to b. Key i is ``keys[offsets[i]:offsets[i + 1]]``. Keys are
                   distinct; one may be empty; one may hold any byte, newline, space and NUL included.
 ``index.npy``     (s,) uint64, s a power of two greater than v. The hashed index, below.
-``moments.npy``   (2, d) float64. Mean and standard deviation of each component over the rows whose components
-                  are all finite; zeros if there is none.
+``moments.npy``   (2, d) float64. Mean and standard deviation of each component, as it is read from the store, over
+                  the rows whose components are all finite; zeros if there is none.
 ``metadata.json`` UTF-8 JSON, below.
+
+The storage types
+-----------------
+Vectors are float32 to whoever reads them. How ``vectors.npy`` keeps them is the metadata's ``dtype``:
+
+``float32``   <f4. As they are. The one type of format version 1.
+``float16``   <f2. IEEE 754's binary16. A NaN's payload is the upper bits of the float32's.
+``bfloat16``  <u2. The upper 16 bits of the float32, whose lower 16 bits are zero.
+``int8``      |i1, from -127 to 127. The float32 is ``float32(number) * scales[row]``, one float32 multiplication.
+
+A writer rounds what a type does not hold to the nearest number, ties to even; a NaN stays one, and no finite number
+becomes infinite. The scale of a row is the largest of its magnitudes divided by 127, in float32, or any other with
+which each number of the row comes back bit for bit; 0 for a row of zeros.
 
 The index
 ---------
@@ -28,15 +42,16 @@ A reader must not trust what it takes from the files: a row that is not below v,
 The metadata
 ------------
 ``format``    "vecstore"
-``version``   1. A reader refuses a version that it does not know.
+``version``   1 if ``dtype`` is "float32", or else 2: the lowest that has all that the store uses. A reader refuses a
+              version that it does not know, and a store of version 1 with another ``dtype``.
 ``writer``    the program that wrote the store
-``rows``, ``dim``, ``dtype``   v, d and the type of the vectors ("float32")
+``rows``, ``dim``, ``dtype``   v, d and the storage type ("float32", "float16", "bfloat16" or "int8")
 ``hash``      {"name": "xxh64", "seed": integer}
 ``source``    {"name": file name, "size": bytes, "format": str, "compression": str or null,
               "modified": nanoseconds since 1970, or null or absent}
 ``dropped``   what the source held and the store does not: records that were "duplicates" of another one, "undecodable"
               or "unwanted" (absent: 0)
-``unusual``   rows that were kept bit for bit, and that a user may want to know of:
+``unusual``   rows, as they are read from the store, that a user may want to know of:
               {"nan": rows with a NaN, "infinite": rows with an infinity and no NaN, "zero": all-zero rows, "huge":
               finite rows with a number beyond 1e15 (absent: not counted)}
 ``files``     per array file {"size": bytes, "crc32": 8 hexadecimal digits}
@@ -61,25 +76,39 @@ from numpy.typing import NDArray
 
 from vecstore.arrays import map_array, open_regular
 from vecstore.errors import StoreError
+from vecstore.storage import STORAGE_TYPES, StorageType, StoredVectors
 
 __all__ = [
     "ARRAYS",
+    "FILES",
     "MAX_ROWS",
     "METADATA",
-    "VERSION",
+    "SCALES",
     "Metadata",
     "Source",
     "StoreFiles",
+    "arrays_of",
     "metadata_is_intact",
     "open_files",
     "read_metadata",
 ]
 
-VERSION = 1
 MAX_ROWS = 2**32 - 2
 ARRAYS = ("vectors.npy", "keys.npy", "offsets.npy", "index.npy", "moments.npy")
+"""The arrays of every store."""
+SCALES = "scales.npy"
 METADATA = "metadata.json"
 _METADATA_LIMIT = 1 << 20
+_VERSION = max(storage.version for storage in STORAGE_TYPES.values())
+
+
+def arrays_of(storage: StorageType) -> tuple[str, ...]:
+    """Return the names of the arrays of a store of some type."""
+    return (*ARRAYS, SCALES) if storage.scaled else ARRAYS
+
+
+FILES = frozenset({METADATA}.union(*map(arrays_of, STORAGE_TYPES.values())))
+"""The names of all files that a store may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +138,7 @@ class Source:
 class Metadata:
     """The contents of ``metadata.json``; the module docstring says what each field means."""
 
+    version: int
     writer: str
     rows: int
     dim: int
@@ -124,9 +154,14 @@ class Metadata:
         """The seed of the hash."""
         return int(self.hash["seed"])
 
+    @property
+    def storage(self) -> StorageType:
+        """How the vectors are kept."""
+        return STORAGE_TYPES[self.dtype]
+
     def render(self) -> bytes:
         """Return the bytes of ``metadata.json``."""
-        fields = {"format": "vecstore", "version": VERSION, **asdict(self)}
+        fields = {"format": "vecstore", **asdict(self)}
         text = json.dumps(fields, indent=2, ensure_ascii=False)
         head = (text.removesuffix("\n}") + ",\n  ").encode()
         return head + _closing(head)
@@ -161,7 +196,7 @@ class StoreFiles:
     """The mapped arrays of a store, read-only, and its metadata."""
 
     metadata: Metadata
-    vectors: NDArray[np.float32]
+    vectors: StoredVectors
     keys: NDArray[np.uint8]
     offsets: NDArray[np.int64]
     index: NDArray[np.uint64]
@@ -204,10 +239,13 @@ def _identify(path: Path) -> tuple[int, int, int] | None:
 
 def _map_files(path: Path) -> StoreFiles:
     metadata = read_metadata(path)
-    arrays = {name.removesuffix(".npy"): map_array(path / name) for name in ARRAYS}
-    files = StoreFiles(metadata, **arrays)
+    arrays = {name.removesuffix(".npy"): map_array(path / name) for name in arrays_of(metadata.storage)}
+    vectors = StoredVectors(metadata.storage, arrays.pop("vectors"), arrays.pop("scales", None))
+    files = StoreFiles(metadata, vectors, **arrays)
     v, d = metadata.rows, metadata.dim
-    _check(path, "vectors.npy", files.vectors, "<f4", (v, d))
+    _check(path, "vectors.npy", vectors.array, metadata.storage.dtype.str, (v, d))
+    if vectors.scales is not None:
+        _check(path, SCALES, vectors.scales, "<f4", (v,))
     _check(path, "keys.npy", files.keys, "|u1", (files.keys.size,))
     _check(path, "offsets.npy", files.offsets, "<i8", (v + 1,))
     _check(path, "index.npy", files.index, "<u8", (files.index.size,))
@@ -256,9 +294,9 @@ def read_metadata(path: Path) -> Metadata:
     version = fields.get("version")
     if type(version) is not int or version < 1:
         raise StoreError(f"{file}: expected a format version, found {version!r}")
-    if version > VERSION:
+    if version > _VERSION:
         raise StoreError(
-            f"{path}: format version {version} is newer than this vecstore reads ({VERSION}); upgrade vecstore"
+            f"{path}: format version {version} is newer than this vecstore reads ({_VERSION}); upgrade vecstore"
         )
     return _parse(file, fields)
 
@@ -289,13 +327,18 @@ def _parse(file: Path, fields: dict[str, Any]) -> Metadata:
     compression = None if source.get("compression") is None else take(source, "compression", str)
     modified = None if source.get("modified") is None else take(source, "modified", int)
     files = take(fields, "files", dict)
-    if take(fields, "dtype", str) != "float32":
-        raise StoreError(f"{file}: expected dtype float32, found {fields['dtype']!r:.80}")
+    known = {name: storage for name, storage in STORAGE_TYPES.items() if storage.version <= fields["version"]}
+    dtype = take(fields, "dtype", str)
+    if dtype not in known:
+        raise StoreError(
+            f"{file}: expected dtype {', '.join(known)} in format version {fields['version']}, found {dtype!r:.80}"
+        )
     return Metadata(
+        version=fields["version"],
         writer=take(fields, "writer", str),
         rows=take_size(fields, "rows", MAX_ROWS),
         dim=take_size(fields, "dim"),
-        dtype="float32",
+        dtype=dtype,
         hash={"name": "xxh64", "seed": take_size(hashing, "seed", 2**64 - 1)},
         source=Source(
             take(source, "name", str), take_size(source, "size"), take(source, "format", str), compression, modified
@@ -304,6 +347,6 @@ def _parse(file: Path, fields: dict[str, Any]) -> Metadata:
         unusual=take_counts("unusual"),
         files={
             name: {"size": take_size(files.get(name), "size"), "crc32": take(files.get(name), "crc32", str)}
-            for name in ARRAYS
+            for name in arrays_of(known[dtype])
         },
     )

@@ -4,7 +4,6 @@ The store is named after the source and what was asked of its conversion, so it 
 source. It is fresh while the source has the size and the time of change that the store's metadata tell.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -13,15 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vecstore.convert import Duplicates, convert
+from vecstore.choices import CountMismatch, Duplicates, EncodingErrors, Format, Storage
+from vecstore.convert import convert
 from vecstore.errors import FormatError, StoreError, TargetBusyError, TargetError
-from vecstore.formats.detect import Format, files_of
-from vecstore.formats.source import CountMismatch
-from vecstore.formats.stream import STANDARD_INPUT, split_member
+from vecstore.formats.names import STANDARD_INPUT, files_of, split_member
 from vecstore.layout import METADATA
 from vecstore.progress import Progress, ProgressCallback
-from vecstore.selection import EncodingErrors, index_wanted
-from vecstore.staging import StagedFolder
 from vecstore.store import VectorStore, open_store
 
 __all__ = ["load"]
@@ -36,6 +32,7 @@ def load(
     *,
     cache: str | os.PathLike[str] | None = None,
     format: Format = "auto",
+    dtype: Storage = "float32",
     limit: int | None = None,
     keys: Any = None,
     row_keys: str | os.PathLike[str] | None = None,
@@ -58,7 +55,7 @@ def load(
         The folder for the store. By default that which the environment variable ``VECSTORE_CACHE`` names. If there
         is none, the store is ``NAME.vecstore`` beside the source; if that folder cannot be written to, it is in the
         user's cache folder. No effect if `source` is a store.
-    format, limit, keys, row_keys, duplicates, encoding_errors, count_mismatch
+    format, dtype, limit, keys, row_keys, duplicates, encoding_errors, count_mismatch
         As `vecstore.convert` takes them. Each choice of them has a store of its own.
     progress : callable, optional
         Called with a `Progress` several times a second while the source is converted or another process is
@@ -92,10 +89,15 @@ def load(
     """
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"expected a path, found {type(source).__name__}; for vectors in memory: vecstore.convert")
+    if keys is not None:
+        from vecstore.selection import index_wanted
+
+        keys = index_wanted(keys)
     given = {
         "format": format,
+        "dtype": dtype,
         "limit": limit,
-        "keys": None if keys is None else index_wanted(keys),
+        "keys": keys,
         "row_keys": None if row_keys is None else os.path.realpath(row_keys),
         "duplicates": duplicates,
         "encoding_errors": encoding_errors,
@@ -155,6 +157,8 @@ class _Wanted:
             unsaid["name"] = name
             name = shown[:_NAME_BYTES].decode("utf-8", "ignore")
         if unsaid:
+            import hashlib  # loads OpenSSL, in 3 ms
+
             name += "-" + hashlib.blake2b(json.dumps(unsaid, default=str).encode(), digest_size=8).hexdigest()
         return f"{name}.vecstore"
 
@@ -180,6 +184,8 @@ class _Wanted:
 
     def make(self, target: Path, progress: ProgressCallback) -> VectorStore:
         """Convert the source and open the store, or wait until another process has converted it."""
+        from vecstore.staging import StagedFolder  # here, since most calls find their store
+
         self.path.stat()  # to say here that there is no such file
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

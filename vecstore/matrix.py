@@ -16,6 +16,7 @@ from vecstore.index import KeyIndex
 from vecstore.kernels.lookup import hash_keys
 from vecstore.kernels.sampling import draw_normal
 from vecstore.keys import KeyBatch
+from vecstore.storage import StoredVectors
 from vecstore.vocabulary import Vocabulary
 
 __all__ = ["EmbeddingMatrix", "Oov", "align"]
@@ -70,7 +71,7 @@ class EmbeddingMatrix:
 
 def align(
     index: KeyIndex,
-    vectors: NDArray[np.float32],
+    vectors: StoredVectors,
     moments: NDArray[np.float64],
     vocabulary: Any,
     *,

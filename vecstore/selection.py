@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vecstore.choices import EncodingErrors
 from vecstore.errors import FormatError
 from vecstore.formats.source import Block, VectorSource
 from vecstore.index import KeyIndex
@@ -21,10 +22,7 @@ from vecstore.keys import KeyBatch, is_utf8
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.vocabulary import Vocabulary, read_keys, read_vocabulary
 
-__all__ = ["EncodingErrors", "Selection", "index_wanted"]
-
-EncodingErrors = Literal["strict", "replace", "ignore", "skip"]
-"""What becomes of a key that is no UTF-8: an error, U+FFFD for the bad bytes, none for them, or no record."""
+__all__ = ["Selection", "index_wanted"]
 
 
 def index_wanted(keys: Any) -> KeyIndex:

@@ -33,7 +33,7 @@ from typing import BinaryIO, Self
 
 from vecstore.arrays import sync_folder
 from vecstore.errors import TargetBusyError, TargetError
-from vecstore.layout import ARRAYS, METADATA
+from vecstore.layout import FILES, METADATA
 
 __all__ = ["StagedFolder", "staged_file"]
 
@@ -141,7 +141,7 @@ class StagedFolder:
             raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
         if target.is_symlink() or not target.is_dir() or METADATA not in (names := set(os.listdir(target))):
             raise TargetError(f"{target}: exists and is not a store; it will not be replaced")
-        if others := names - {METADATA, *ARRAYS}:
+        if others := names - FILES:
             raise TargetError(f"{target}: holds more than a store ({min(others)!r}); it will not be replaced")
 
     def _seize_debris(self, debris: contextlib.ExitStack) -> None:

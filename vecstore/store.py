@@ -14,6 +14,7 @@ from vecstore.index import KeyIndex
 from vecstore.keys import Keys
 from vecstore.layout import Metadata, StoreFiles, open_files
 from vecstore.matrix import EmbeddingMatrix, Oov, align
+from vecstore.storage import StoredVectors
 
 __all__ = ["VectorStore", "open_store"]
 
@@ -86,9 +87,23 @@ class VectorStore:
         return self._open_files.metadata
 
     @property
-    def vectors(self) -> NDArray[np.float32]:
-        """All vectors: (v, d), a read-only view of the mapped file. Row i belongs to ``keys[i]``."""
+    def vectors(self) -> NDArray[Any]:
+        """All vectors as they are stored: (v, d), a read-only view of the mapped file. Row i belongs to ``keys[i]``.
+
+        ``metadata.dtype`` says what the numbers are: float32, float16, bfloat16 (as uint16, the upper half of a
+        float32), or int8, whose rows are to be multiplied by `scales`. `gather` and all else give float32.
+        """
+        return self._open_files.vectors.array
+
+    @property
+    def stored_vectors(self) -> StoredVectors:
+        """All vectors with their storage type: slices of rows are float32."""
         return self._open_files.vectors
+
+    @property
+    def scales(self) -> NDArray[np.float32] | None:
+        """The scale of each row of a store of int8: (v,), a read-only view of the mapped file; or else None."""
+        return self._open_files.vectors.scales
 
     @property
     def keys(self) -> KeyIndex:
@@ -109,21 +124,21 @@ class VectorStore:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of a vector's components."""
-        return self.vectors.dtype
+        """Type of the vectors that are handed out: float32, however they are stored."""
+        return self._open_files.vectors.dtype
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def __contains__(self, key: object) -> bool:
-        return key in self.keys
+        return self.keys.row_of(key) >= 0
 
     @overload
     def __getitem__(self, keys: str | bytes) -> NDArray[np.float32]: ...
     @overload
     def __getitem__(self, keys: Keys) -> NDArray[np.float32]: ...
     def __getitem__(self, keys: Any) -> NDArray[np.float32]:
-        """Return the vector (d,) of one key, or the vectors (n, d) of a batch; copies.
+        """Return the vector (d,) of one key, or the vectors (n, d) of a batch; float32 copies.
 
         Raises
         ------
@@ -137,13 +152,13 @@ class VectorStore:
         >>> store[["nice", "great"]].shape
         (2, 50)
         """
+        row = self.keys.row_of(keys)
+        if row >= 0:
+            return self._open_files.vectors.row(row)
         if isinstance(keys, str | bytes):
-            row = self.keys.find_one(keys)
-            if row < 0:
-                raise KeyError(keys)
-            return np.array(self.vectors[row])
+            raise KeyError(keys)
         if not isinstance(keys, Iterable):
-            raise TypeError(f"expected a key or a batch of keys, found {keys!r}; for rows use store.vectors[rows]")
+            raise TypeError(f"expected a key or a batch of keys, found {keys!r}; for rows use store.gather(rows)")
         if not hasattr(keys, "__len__"):
             keys = list(keys)
         rows = self.find(keys)
@@ -157,9 +172,9 @@ class VectorStore:
     @overload
     def get(self, key: str | bytes, default: _Default) -> NDArray[np.float32] | _Default: ...
     def get(self, key: str | bytes, default: Any = None) -> Any:
-        """Return the vector (d,) of one key, a copy, or `default` if it is out of vocabulary."""
+        """Return the vector (d,) of one key, a float32 copy, or `default` if it is out of vocabulary."""
         row = self.keys.find_one(key)
-        return default if row < 0 else self.vectors[row].copy()
+        return default if row < 0 else self._open_files.vectors.row(row)
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return the rows of `keys`.
@@ -197,14 +212,14 @@ class VectorStore:
         ----------
         rows : (n,) integer array
             Rows of this store; -1 marks an out-of-vocabulary key.
-        out : (n, d) array in the store's dtype, optional
+        out : (n, d) float32 array, optional
             C-contiguous array to write into.
         oov : float, default 0.0
             Every component of an out-of-vocabulary vector.
 
         Returns
         -------
-        (n, d) array in the store's dtype
+        (n, d) float32 array
             A copy, never a view of the file; `out` if given.
 
         Raises
@@ -221,7 +236,7 @@ class VectorStore:
         >>> store.gather([3082, -1])[:, 0]
         array([0.20189, 0.     ], dtype=float32)
         """
-        return gather(self.vectors, rows, out=out, oov=oov)
+        return gather(self._open_files.vectors, rows, out=out, oov=oov)
 
     def lookup(self, keys: Keys, *, out: NDArray[np.float32] | None = None, oov: float = 0.0) -> NDArray[np.float32]:
         """Return the vectors of `keys`: `find`, then `gather`.
@@ -282,11 +297,11 @@ class VectorStore:
         return align(self.keys, files.vectors, files.moments, vocabulary, oov=oov, seed=seed, out=out, dtype=dtype)
 
     def to_gensim(self) -> Any:
-        """Return the store as a gensim `KeyedVectors`, which shares the mapped vectors; needs gensim.
+        """Return the store as a gensim `KeyedVectors`, which shares mapped float32 vectors; needs gensim.
 
         Takes time and memory for all v keys, as gensim keeps them: a list of str and a dict, some 150 bytes a key.
-        The vectors are not copied, and read-only: what changes them in place, such as `unit_normalize_all`, is
-        an error.
+        Vectors stored as float32 are not copied, and read-only: what changes them in place, such as
+        `unit_normalize_all`, is an error. Of another storage type they are widened into memory, 4 bytes a number.
 
         Returns
         -------
@@ -299,7 +314,7 @@ class VectorStore:
         """
         from vecstore.gensim import to_keyed_vectors
 
-        return to_keyed_vectors(self.keys, self.vectors)
+        return to_keyed_vectors(self.keys, np.asarray(self._open_files.vectors))
 
     def close(self) -> None:
         """Let go of the mapped files; arrays that were handed out stay valid. Any later call is an error."""
@@ -320,7 +335,8 @@ class VectorStore:
     def __repr__(self) -> str:
         if self._files is None:
             return f"VectorStore({str(self._path)!r}, closed)"
-        return f"VectorStore({str(self._path)!r}: {len(self):,} x {self.dim} {self.dtype})"
+        stored = "" if self.metadata.dtype == self.dtype.name else f", stored as {self.metadata.dtype}"
+        return f"VectorStore({str(self._path)!r}: {len(self):,} x {self.dim} {self.dtype}{stored})"
 
 
 def _name(keys: Any, places: NDArray[np.int64]) -> str:

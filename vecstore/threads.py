@@ -12,13 +12,16 @@ that this process may run on.
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 __all__ = ["num_threads", "split"]
 
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
+_pool: "ThreadPoolExecutor | None" = None
 
 
 def num_threads() -> int:
@@ -56,6 +59,8 @@ def split(work: Callable[[int, int], object], n: int, grain: int) -> None:
         if n:
             work(0, n)
         return
+    from concurrent.futures import wait  # 4 ms, which small batches do without
+
     ranges = list(pairwise(n * part // parts for part in range(parts + 1)))
     futures: list[Future[object]] = []
     try:
@@ -74,7 +79,9 @@ def split(work: Callable[[int, int], object], n: int, grain: int) -> None:
         future.result()
 
 
-def _shared_pool() -> ThreadPoolExecutor:
+def _shared_pool() -> "ThreadPoolExecutor":
+    from concurrent.futures import ThreadPoolExecutor
+
     global _pool
     with _lock:
         if _pool is None:

@@ -12,7 +12,7 @@ from vecstore.errors import StoreError
 from vecstore.index import KeyIndex
 from vecstore.kernels.lookup import count_taken
 from vecstore.keys import KeyBatch, is_utf8
-from vecstore.layout import ARRAYS, METADATA, Metadata, StoreFiles, metadata_is_intact, open_files, read_metadata
+from vecstore.layout import FILES, METADATA, Metadata, StoreFiles, metadata_is_intact, open_files, read_metadata
 from vecstore.progress import Progress, ProgressCallback
 
 __all__ = ["Problem", "verify"]
@@ -69,7 +69,7 @@ def verify(path: str | os.PathLike[str], *, progress: ProgressCallback | None = 
         files = open_files(folder)
     except StoreError as error:
         file, _, description = str(error).removeprefix(f"{folder}: ").partition(": ")
-        return problems or [Problem(file, description) if file in ARRAYS else Problem(METADATA, str(error))]
+        return problems or [Problem(file, description) if file in FILES else Problem(METADATA, str(error))]
     return problems + list(_check_order(files))
 
 
@@ -82,8 +82,7 @@ def _check_bytes(folder: Path, metadata: Metadata, progress: ProgressCallback) -
         done += count
         progress(Progress("verifying", done, total))
 
-    for name in ARRAYS:
-        expected = metadata.files[name]
+    for name, expected in metadata.files.items():
         try:
             size = (folder / name).stat().st_size
             found = checksum(folder / name, read) if size == expected["size"] else ""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.errors import VocabularyError
+from vecstore.kernels.ints import read_ints
 from vecstore.keys import frozen
 
 __all__ = ["Vocabulary", "distinct", "read_keys", "read_vocabulary"]
@@ -87,7 +88,7 @@ def _from_mapping(
     if unknown is not None and not isinstance(unknown, str):
         raise VocabularyError(f"expected oov_token to be text, found {unknown!r}")
     keys = _checked_keys(mapping, "a mapping from key to row")
-    rows = _check_rows(keys, list(mapping.values()))
+    rows = _check_rows(keys, tuple(mapping.values()))
     if limit:  # Keras takes 0 for no limit
         kept = np.flatnonzero(rows < limit)
         keys, rows = [keys[i] for i in kept], rows[kept]
@@ -97,8 +98,8 @@ def _from_mapping(
         i = keys.index(padding)
         del keys[i]
         rows = np.delete(rows, i)
-    if unknown is not None and unknown in keys and rows[keys.index(unknown)] == rows.min():  # before every key
-        i = keys.index(unknown)
+    if unknown is not None and unknown in mapping and unknown in keys and rows[keys.index(unknown)] == rows.min():
+        i = keys.index(unknown)  # before every key
         special[unknown] = [int(rows[i])]
         del keys[i]
         rows = np.delete(rows, i)
@@ -117,25 +118,28 @@ def _checked_keys(keys: Iterable[Any], expected: str) -> list[Any]:
     return plain
 
 
-def _check_rows(keys: list[Any], values: list[Any]) -> NDArray[np.int64]:
-    if not set(map(type, values)) <= {int}:
-        for key, value in zip(keys, values, strict=True):
-            if not isinstance(value, int | np.integer) or isinstance(value, bool):
-                raise VocabularyError(
-                    f"expected an integer row for key {key!r}, found {type(value).__name__} {value!r}"
-                )
-    low, high = min(values, default=0), max(values, default=0)
-    if low < 0:
-        raise VocabularyError(f"expected a row of 0 or more for key {keys[values.index(low)]!r}, found {low}")
-    if high >= 2**62:
-        raise VocabularyError(f"expected a row below 2**62 for key {keys[values.index(high)]!r}, found {high}")
-    rows = np.array(values, np.int64)
+def _check_rows(keys: list[Any], values: tuple[Any, ...]) -> NDArray[np.int64]:
+    rows = np.empty(len(values), np.int64)
+    read = read_ints(values, True, False, rows)
+    if read < len(values) and not _is_int(values[read]):
+        found = f"{type(values[read]).__name__} {values[read]!r}"
+        raise VocabularyError(f"expected an integer row for key {keys[read]!r}, found {found}")
+    extremes = [read] if read < len(values) else [rows.argmin(), rows.argmax()] if len(rows) else []
+    for i in extremes:
+        if values[i] < 0:
+            raise VocabularyError(f"expected a row of 0 or more for key {keys[i]!r}, found {values[i]}")
+        if values[i] >= 2**62:
+            raise VocabularyError(f"expected a row below 2**62 for key {keys[i]!r}, found {values[i]}")
     order = np.argsort(rows, kind="stable")
     shared = np.flatnonzero(np.diff(rows[order]) == 0)
     if len(shared):
         first, second = order[shared[0]], order[shared[0] + 1]
         raise VocabularyError(f"keys {keys[first]!r} and {keys[second]!r} share row {rows[first]}")
     return rows
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _from_sequence(keys: list[Any], padding: str | None, unknown: str | None) -> Vocabulary:
@@ -237,7 +241,7 @@ def read_keys(path: Path) -> list[str]:
         if not isinstance(content, dict):
             raise VocabularyError(f"expected an object or an array, found {type(content).__name__}")
         keys = list(content)
-        rows = _check_rows(keys, list(content.values()))
+        rows = _check_rows(keys, tuple(content.values()))
         if len(rows) and rows.max() >= len(rows):
             row, key = rows.max(), keys[rows.argmax()]
             raise VocabularyError(f"expected rows 0 to {len(rows) - 1} for {len(rows)} keys, found {row} for {key!r}")

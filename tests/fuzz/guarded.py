@@ -21,10 +21,21 @@ import vecstore.kernels
 from fuzz import seeds
 from fuzz.mutation import mutate
 from vecstore.index import slots_for
-from vecstore.kernels.gathering import gather_rows
+from vecstore.kernels.gathering import gather_rows, gather_rows_bfloat16, gather_rows_float16, gather_rows_int8
+from vecstore.kernels.ints import read_ints
 from vecstore.kernels.lookup import count_taken, find_row, find_rows, hash_keys, insert_rows
-from vecstore.kernels.machine import Kernel
-from vecstore.kernels.packing import pack_keys
+from vecstore.kernels.machine import Kernel, view
+from vecstore.kernels.narrowing import (
+    holds_bfloat16,
+    holds_float16,
+    holds_int8,
+    measure,
+    narrow_bfloat16,
+    narrow_float16,
+    narrow_int8,
+)
+from vecstore.kernels.packing import locate_texts, measure_codes, pack_codes, pack_keys, pack_texts
+from vecstore.kernels.paging import ask_for_rows, count_absent
 from vecstore.kernels.records import cut_records, survey
 from vecstore.kernels.sampling import draw_normal
 from vecstore.kernels.text import POWERS, find_lines, parse_lines
@@ -60,7 +71,7 @@ class Guarded:
 class Call(NamedTuple):
     """A call of a kernel, and which of its arguments it writes to."""
 
-    kernel: Kernel
+    kernel: Callable[..., Any]
     args: tuple[Any, ...]
     written: tuple[int, ...]
 
@@ -126,7 +137,7 @@ def call_find_rows(rng: Random) -> Call:
 def call_find_row(rng: Random) -> Call:
     keys, *arrays = table(rng)
     key = rng.choice(keys) if keys and rng.random() < 0.8 else rng.randbytes(9)
-    return Call(find_row, (np.frombuffer(key, np.uint8), *arrays, 0), ())
+    return Call(lambda key, *rest: find_row.bind(*rest)(key), (key, *arrays, 0), ())
 
 
 def call_insert_rows(rng: Random) -> Call:
@@ -143,9 +154,92 @@ def call_count_taken(rng: Random) -> Call:
 
 
 def call_gather_rows(rng: Random) -> Call:
-    v, n, d = rng.randint(0, 9), rng.choice([0, 1, 50]), rng.choice([0, 1, 3, 20])
+    v, n, d = rng.randint(0, 9), rng.choice([0, 1, 50]), rng.choice([0, 1, 3, 20, 300])
     rows, out = some_int64(rng, n, v), np.zeros((n, d), np.float32)
-    return Call(gather_rows, (seeds.matrix(rng, v, d), rows, 1.5, rng.randint(0, n), n, out), (5,))
+    return Call(gather_rows, (seeds.matrix(rng, v, d), rows, 1.5, rng.randrange(2), rng.randint(0, n), n, out), (6,))
+
+
+def call_count_absent(rng: Random) -> Call:
+    vectors = np.ones((rng.randint(1, 9), 300), np.float32)
+    rows = np.array([rng.randrange(-1, len(vectors)) for _ in range(rng.choice([0, 1, 50]))], np.int64)
+    step = rng.choice([1, 7])
+
+    def count(vectors: np.ndarray, rows: np.ndarray) -> int:
+        return count_absent(view(vectors).address, vectors.strides[0], rows, step, mmap.PAGESIZE)
+
+    return Call(count, (vectors, rows), ())
+
+
+def call_ask_for_rows(rng: Random) -> Call:
+    vectors = np.ones((rng.randint(1, 99), 300), np.float32)
+    rows = np.array([row for row in range(len(vectors)) if rng.random() < 0.3], np.int64)
+
+    def ask(vectors: np.ndarray, rows: np.ndarray) -> None:
+        ask_for_rows(view(vectors).address, vectors.strides[0], rows, mmap.PAGESIZE, 0, len(rows))
+
+    return Call(ask, (vectors, rows), ())
+
+
+def gather_narrow(rng: Random, kernel: Kernel, kind: type, *, scaled: bool = False) -> Call:
+    v, n, d = rng.randint(0, 9), rng.choice([0, 1, 50]), rng.choice([0, 1, 3, 20, 70, 2100])
+    kept: list[np.ndarray] = [np.frombuffer(rng.randbytes(v * d * np.dtype(kind).itemsize), kind).reshape(v, d)]
+    kept += [np.frombuffer(rng.randbytes(4 * v), np.float32)] if scaled else []
+    rows, out = some_int64(rng, n, v), np.zeros((n, d), np.float32)
+    return Call(kernel, (*kept, rows, 1.5, rng.randrange(2), rng.randint(0, n), n, out), (len(kept) + 5,))
+
+
+def call_gather_rows_bfloat16(rng: Random) -> Call:
+    return gather_narrow(rng, gather_rows_bfloat16, np.uint16)
+
+
+def call_gather_rows_float16(rng: Random) -> Call:
+    return gather_narrow(rng, gather_rows_float16, np.uint16)
+
+
+def call_gather_rows_int8(rng: Random) -> Call:
+    return gather_narrow(rng, gather_rows_int8, np.int8, scaled=True)
+
+
+def some_bits(rng: Random) -> np.ndarray:
+    """Return numbers (n, d) as uint32: any, or such as fewer bits hold."""
+    n, d = rng.choice([0, 1, 2, 9]), rng.choice([0, 1, 3, 20, 70])
+    bits = np.frombuffer(rng.randbytes(4 * n * d), np.uint32).reshape(n, d)
+    return rng.choice(
+        [bits, bits & np.uint32(0xBFFF0000), (bits.astype(np.int8).astype(np.float32) / 8).view(np.uint32)]
+    )
+
+
+def call_holds_bfloat16(rng: Random) -> Call:
+    return Call(holds_bfloat16, (some_bits(rng),), ())
+
+
+def call_holds_float16(rng: Random) -> Call:
+    return Call(holds_float16, (some_bits(rng),), ())
+
+
+def call_holds_int8(rng: Random) -> Call:
+    return Call(holds_int8, (some_bits(rng),), ())
+
+
+def call_narrow_bfloat16(rng: Random) -> Call:
+    bits = some_bits(rng)
+    return Call(narrow_bfloat16, (bits, np.zeros(bits.shape, np.uint16)), (1,))
+
+
+def call_narrow_float16(rng: Random) -> Call:
+    bits = some_bits(rng)
+    return Call(narrow_float16, (bits, np.zeros(bits.shape, np.uint16)), (1,))
+
+
+def call_narrow_int8(rng: Random) -> Call:
+    bits = some_bits(rng)
+    out = np.zeros(bits.shape, np.int8), np.zeros(len(bits), np.float32)
+    return Call(narrow_int8, (bits, rng.randrange(2), *out), (2, 3))
+
+
+def call_measure(rng: Random) -> Call:
+    vectors = some_bits(rng).view(np.float32)
+    return Call(measure, (vectors, np.roll(vectors, 1), np.zeros(3)), (2,))
 
 
 def call_draw_normal(rng: Random) -> Call:
@@ -167,6 +261,56 @@ def call_pack_keys(rng: Random) -> Call:
     size = int((stops - starts).sum())
     args = (data, starts[order], stops[order], np.zeros(size, np.uint8), np.zeros(len(starts) + 1, np.int64))
     return Call(pack_keys, args, (3, 4))
+
+
+def some_texts(rng: Random) -> tuple[Any, ...]:
+    return tuple(key if rng.random() < 0.5 else key.decode("latin-1") for key in some_keys(rng))
+
+
+def call_locate_texts(rng: Random) -> Call:
+    texts: list[Any] = [*some_texts(rng)]
+    if texts and rng.random() < 0.3:
+        texts[rng.randrange(len(texts))] = rng.choice([None, 1, "\ud800"])
+    n = len(texts)
+    return Call(locate_texts, (tuple(texts), np.zeros(n, np.int64), np.zeros(n + 1, np.int64)), (1, 2))
+
+
+def call_pack_texts(rng: Random) -> Call:
+    texts = some_texts(rng)
+    addresses, offsets = np.zeros(len(texts), np.int64), np.zeros(len(texts) + 1, np.int64)
+    locate_texts(texts, addresses, offsets)
+
+    def pack(*args: Any, alive: object = texts) -> None:
+        pack_texts(*args)
+
+    return Call(pack, (addresses, offsets, np.zeros(offsets[-1], np.uint8)), (2,))
+
+
+def some_codes(rng: Random, *, sound: bool) -> np.ndarray:
+    codes = np.zeros((rng.choice([0, 1, 50]), rng.choice([1, 3, 20])), np.uint32)
+    for i in range(codes.size):
+        code = rng.choice([0, 65, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10000, 0x10FFFF])
+        codes.flat[i] = code if sound or rng.random() < 0.99 else rng.choice([0xD800, 0xDFFF, 0x110000, 2**32 - 1])
+    return codes
+
+
+def call_measure_codes(rng: Random) -> Call:
+    codes = some_codes(rng, sound=False)
+    return Call(measure_codes, (codes, np.zeros(len(codes) + 1, np.int64)), (1,))
+
+
+def call_pack_codes(rng: Random) -> Call:
+    codes = some_codes(rng, sound=True)
+    offsets = np.zeros(len(codes) + 1, np.int64)
+    measure_codes(codes, offsets)
+    return Call(pack_codes, (codes, np.zeros(offsets[-1], np.uint8)), (1,))
+
+
+def call_read_ints(rng: Random) -> Call:
+    values = [rng.choice([0, -1, rng.getrandbits(62), -(2**63), 2**63 - 1]) for _ in range(rng.choice([0, 1, 5, 300]))]
+    if values and rng.random() < 0.3:
+        values[rng.randrange(len(values))] = rng.choice([None, True, False, 2**63, 1.0])
+    return Call(read_ints, (tuple(values), True, False, np.zeros(len(values), np.int64)), (3,))
 
 
 def call_cut_records(rng: Random) -> Call:
@@ -253,9 +397,26 @@ CALLS: list[Callable[[Random], Call]] = [
     call_insert_rows,
     call_count_taken,
     call_gather_rows,
+    call_count_absent,
+    call_ask_for_rows,
+    call_gather_rows_bfloat16,
+    call_gather_rows_float16,
+    call_gather_rows_int8,
+    call_holds_bfloat16,
+    call_holds_float16,
+    call_holds_int8,
+    call_narrow_bfloat16,
+    call_narrow_float16,
+    call_narrow_int8,
+    call_measure,
     call_draw_normal,
     call_survey,
     call_pack_keys,
+    call_locate_texts,
+    call_pack_texts,
+    call_measure_codes,
+    call_pack_codes,
+    call_read_ints,
     call_cut_records,
     call_find_lines,
     call_parse_lines,

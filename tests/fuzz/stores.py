@@ -19,9 +19,10 @@ import vecstore
 from fuzz import seeds
 from fuzz.mutation import mutate
 from fuzz.readers import Target, folder, unzip, zipped
-from vecstore.layout import ARRAYS, METADATA
+from vecstore.layout import METADATA
 
 _TINY = Path(__file__).parents[1] / "data" / "store-v1"
+_NARROW = ("float16", "bfloat16", "int8")
 _HEADER = 128  # bytes of the header of an array file
 _ABSENT = ["absent", "", "größ", "日本", "nicer"]
 
@@ -33,10 +34,8 @@ def _bases() -> dict[str, dict[str, bytes]]:
     rng = Random(0)
     keys = list(dict.fromkeys(key.decode("utf-8", "replace") for key in seeds.keys(rng, 60)))
     vecstore.convert((keys, seeds.matrix(rng, len(keys), 5)), path, overwrite=True)
-    return {
-        name: {file: (base / file).read_bytes() for file in [*ARRAYS, METADATA]}
-        for name, base in {"tiny": _TINY, "sixty": path}.items()
-    }
+    bases = {"tiny": _TINY, "sixty": path} | {name: _TINY.with_name(f"store-v2-{name}") for name in _NARROW}
+    return {name: {file.name: file.read_bytes() for file in sorted(base.iterdir())} for name, base in bases.items()}
 
 
 def make(rng: Random) -> bytes:
@@ -44,10 +43,10 @@ def make(rng: Random) -> bytes:
     files = dict(_bases()[name])
     sealed = rng.random() < 0.6
     for _ in range(rng.choice([1, 1, 1, 2])):
-        file = rng.choice([*ARRAYS, METADATA])
+        file = rng.choice(list(files))
         files[file] = _damage(rng, file, files[file])
     if rng.random() < 0.02:
-        del files[rng.choice([*ARRAYS, METADATA])]
+        del files[rng.choice(list(files))]
     if sealed:
         _seal(files)
     else:
@@ -63,9 +62,9 @@ def _damage(rng: Random, name: str, data: bytes) -> bytes:
         return mutate(rng, data)
     if choice == 1:
         return data + bytes(rng.choice([1, 8, 100, 4096])) if rng.random() < 0.5 else data[: rng.randrange(len(data))]
-    width = {"keys.npy": 1, "vectors.npy": 4}.get(name, 8)
-    body = np.frombuffer(data[_HEADER : len(data) - len(data) % 8], np.uint8).copy()
-    numbers = body.view(f"u{width}")
+    width = {"keys.npy": 1, "vectors.npy": 4, "scales.npy": 4}.get(name, 8)
+    body = np.frombuffer(data[_HEADER:], np.uint8).copy()
+    numbers = body[: len(body) - len(body) % width].view(f"u{width}")
     for _ in range(rng.choice([1, 2, 5, len(numbers)])):
         if len(numbers):
             numbers[rng.randrange(len(numbers))] = _number(rng, width, numbers)
@@ -102,6 +101,7 @@ def _edit(rng: Random, data: bytes) -> bytes:
     values = [
         0,
         1,
+        2,
         -1,
         2**31,
         2**63,
@@ -114,6 +114,8 @@ def _edit(rng: Random, data: bytes) -> bytes:
         {},
         "",
         "x",
+        "float16",
+        "int8",
         "\ud800",
         "ffffffff",
         place[name],
@@ -129,8 +131,8 @@ def _seal(files: dict[str, bytes]) -> None:
     """Make sizes and checksums right again, as far as the metadata can be read."""
     try:
         fields = json.loads(files[METADATA])
-        for name in ARRAYS:
-            if name in files:
+        for name in files.keys() - {METADATA}:
+            if name in fields["files"]:
                 fields["files"][name] = {"size": len(files[name]), "crc32": f"{zlib.crc32(files[name]):08x}"}
         fields.pop("checksum", None)
         text = json.dumps(fields, indent=2)

@@ -2,23 +2,22 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from vecstore.choices import CountMismatch, Format
 from vecstore.errors import FormatError
 from vecstore.formats.lines import has_no_keys, looks_like_text
 from vecstore.formats.memory import MemorySource
 from vecstore.formats.model2vec import Model2vecSource, is_model2vec
+from vecstore.formats.names import STANDARD_INPUT, keys_path, split_member
 from vecstore.formats.npy import NpySource
 from vecstore.formats.safetensors import SafetensorsSource, looks_like_safetensors
-from vecstore.formats.source import CountMismatch, VectorSource
-from vecstore.formats.stream import STANDARD_INPUT, ByteStream, split_member
+from vecstore.formats.source import VectorSource
+from vecstore.formats.stream import ByteStream
 from vecstore.formats.text import TextSource
 from vecstore.formats.word2vec import WORD2VEC_HEADER, Word2vecSource
 
-__all__ = ["Format", "files_of", "open_source"]
-
-Format = Literal["auto", "word2vec", "word2vec-text", "glove", "npy", "safetensors", "model2vec"]
-"""Names of the formats that can be read. fastText's ``.vec`` is word2vec-text."""
+__all__ = ["open_source"]
 
 _HEAD_BYTES = 1 << 12
 _PICKLE = b"\x80"  # the version of its protocol follows
@@ -37,15 +36,6 @@ _FOREIGN = {
         for version in range(2, 6)
     },
 }
-
-
-def files_of(source: Path, row_keys: Path | None = None) -> list[Path]:
-    """Return the files that a source is read from, the one with the vectors first; nothing of them is read."""
-    path, _ = split_member(source)
-    if path.is_dir():
-        return [path / "model.safetensors", path / "tokenizer.json"]
-    beside = row_keys or path.with_suffix(".keys.txt")
-    return [path, beside] if os.path.isfile(beside) else [path]  # Path.is_file raises for long names
 
 
 def open_source(
@@ -85,7 +75,7 @@ def open_source(
     # In safetensors "::" names a tensor, not a file of an archive.
     stream = ByteStream(path, None if member and _is_safetensors(path) else member)
     try:
-        return _reader(stream, member, format, count_mismatch, row_keys or path.with_suffix(".keys.txt"))
+        return _reader(stream, member, format, count_mismatch, row_keys or keys_path(path))
     except BaseException:
         stream.close()
         raise

@@ -3,17 +3,14 @@
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.layout import Source
 
-__all__ = ["Block", "CountMismatch", "SpareArrays", "VectorSource"]
-
-CountMismatch = Literal["error", "warn"]
-"""What to do when a file holds more or fewer records than its header announces."""
+__all__ = ["Block", "SpareArrays", "VectorSource"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

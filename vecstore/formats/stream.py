@@ -11,12 +11,10 @@ from typing import Any
 
 from vecstore.errors import FormatError
 from vecstore.formats.compression import DamagedError, packing, unpack, unpack_member
+from vecstore.formats.names import STANDARD_INPUT
 from vecstore.layout import Source
 
-__all__ = ["STANDARD_INPUT", "ByteStream", "split_member"]
-
-STANDARD_INPUT = Path("-")
-"""The path that stands for standard input."""
+__all__ = ["ByteStream"]
 
 _AHEAD_BYTES, _AHEAD_BLOCKS = 1 << 20, 32
 _HEAD_BYTES = 1 << 12
@@ -30,14 +28,6 @@ _FOREIGN = {
     b"\x1f\x9d": "a file packed by compress",
     b"\x04\x22\x4d\x18": "a file packed by lz4",
 }
-
-
-def split_member(source: Path) -> tuple[Path, str | None]:
-    """Split ``archive::member``; a path that exists as it is has no member."""
-    archive, separator, member = str(source).partition("::")
-    if not separator or os.path.exists(source) or not os.path.exists(archive):  # Path.exists raises for long names
-        return source, None
-    return Path(archive), member
 
 
 class ByteStream:

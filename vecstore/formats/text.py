@@ -15,9 +15,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from vecstore.choices import CountMismatch
 from vecstore.errors import FormatError
 from vecstore.formats.lines import BLANKS, BOM, HEADER, NUMBER, count_last_numbers, with_commas
-from vecstore.formats.source import Block, CountMismatch
+from vecstore.formats.source import Block
 from vecstore.formats.stream import ByteStream
 from vecstore.formats.word2vec import DIM_LIMIT
 from vecstore.kernels.records import KEY_LIMIT

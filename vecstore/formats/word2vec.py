@@ -14,8 +14,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from vecstore.choices import CountMismatch
 from vecstore.errors import FormatError
-from vecstore.formats.source import Block, CountMismatch, SpareArrays
+from vecstore.formats.source import Block, SpareArrays
 from vecstore.formats.stream import ByteStream
 from vecstore.kernels.records import KEY_LIMIT, LONG_KEY, MORE, NO_NEWLINE, cut_records
 from vecstore.layout import Source

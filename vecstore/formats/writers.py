@@ -17,15 +17,17 @@ from numpy.typing import ArrayLike, NDArray
 from vecstore.errors import FormatError
 from vecstore.formats.compression import packing
 from vecstore.formats.lines import BLANKS, NUMBER
+from vecstore.formats.names import keys_path
 from vecstore.kernels.records import KEY_LIMIT
 from vecstore.kernels.text import MAX_NUMBERS_IN_KEY
 from vecstore.kernels.writing import NUMBER_BYTES, POWERS, find_key_with, write_lines, write_records
 from vecstore.keys import KeyBatch, Keys
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.staging import staged_file
+from vecstore.storage import StoredVectors
 from vecstore.threads import split
 
-__all__ = ["keys_path", "write_npy", "write_text", "write_word2vec"]
+__all__ = ["write_npy", "write_text", "write_word2vec"]
 
 _CHUNK_BYTES = 1 << 22  # of vectors
 _CHUNK_ROWS = 1 << 14
@@ -41,14 +43,14 @@ class _Records(NamedTuple):
     data: NDArray[np.uint8]
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
-    vectors: NDArray[Any]
+    vectors: Any  # an array, or a store's vectors, of which slices are arrays
 
     @classmethod
     def of(cls, keys: Keys, vectors: ArrayLike) -> "_Records":
         batch = KeyBatch.of(keys)
         if batch.codes is not None:
             batch = KeyBatch.from_offsets(*batch.packed())
-        matrix = np.asarray(vectors)
+        matrix: Any = vectors if isinstance(vectors, StoredVectors) else np.asarray(vectors)
         if matrix.ndim != 2 or len(matrix) != len(batch):
             raise ValueError(f"expected vectors of shape ({len(batch):,}, dim) for as many keys, found {matrix.shape}")
         return cls(batch.data, batch.starts, batch.stops, matrix)
@@ -196,11 +198,6 @@ def write_npy(path: Path, keys: Keys, vectors: ArrayLike, *, progress: ProgressC
         # The keys get their name first, and must not if the disk has no room for the matrix.
         matrix.flush()
         os.fsync(matrix.fileno())
-
-
-def keys_path(path: Path) -> Path:
-    """Return where the keys of a matrix are: ``NAME.keys.txt`` beside ``NAME.npy``."""
-    return path.with_suffix(".keys.txt")
 
 
 def _check_lengths(records: _Records) -> None:

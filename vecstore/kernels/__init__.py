@@ -4,12 +4,17 @@ A kernel writes into its last arguments and checks nothing but what it takes fro
 row or offset is never dereferenced. What the caller must have checked stands in each module's docstring.
 Kernels run without the GIL, so `vecstore.threads` can run one kernel over several ranges of a batch at once.
 
-``machine``    how a kernel is compiled, kept on disk and called
+``code``       how a kernel is compiled, kept on disk and loaded
 ``memory``     prefetch, unaligned loads, memcpy: what numba has no name for
+``objects``    Python's own objects: the text of a str, the items of a tuple
+``machine``    how a kernel is called
 ``lookup``     hashing keys, filling a table, finding rows
+``narrowing``  float32 numbers in fewer bits, and back
 ``gathering``  rows of a matrix
 ``sampling``   normal vectors from hashes
 ``packing``    keys put end to end
+``paging``     pages of a mapped file, before they are touched
+``ints``       Python's int objects as numbers
 ``records``    word2vec records out of a block of bytes
 ``text``       keys and numbers out of lines of text
 ``writing``    records and lines of text out of keys and numbers

@@ -18,8 +18,9 @@ memory that the next one reads.
 
 import numpy as np
 
-from vecstore.kernels.machine import inline, kernel
-from vecstore.kernels.memory import STACK_WORDS, load32, load64, prefetch, stack_words
+from vecstore.kernels.code import inline
+from vecstore.kernels.machine import kernel
+from vecstore.kernels.memory import STACK_WORDS, load8, load32, load64, prefetch, stack_words
 
 __all__ = ["MAX_PROBE", "count_taken", "find_row", "find_rows", "hash_keys", "insert_rows"]
 
@@ -53,6 +54,20 @@ def _merge(value, lane):
 
 
 @inline
+def _tail(data, start, stop, count):
+    """Return the last `count` bytes, fewer than 8, of ``data[start:stop]`` as one word; no byte outside is read."""
+    if stop - start >= 8:
+        return load64(data, stop - 8) >> np.uint64(56 - 8 * count) >> np.uint64(8)
+    if count >= 4:
+        first = np.uint64(load32(data, start))
+        return first | np.uint64(load32(data, stop - 4)) >> np.uint64(64 - 8 * count) << _32
+    word = np.uint64(0)
+    for k in range(count):
+        word |= np.uint64(load8(data, start + k)) << np.uint64(8 * k)
+    return word
+
+
+@inline
 def _xxh64(data, start, stop, seed):
     at = start
     if stop - start >= 32:
@@ -74,12 +89,16 @@ def _xxh64(data, start, stop, seed):
     while at + 8 <= stop:
         value = _rotate(value ^ _round(np.uint64(0), load64(data, at)), 27) * _P1 + _P4
         at += 8
-    if at + 4 <= stop:
-        value = _rotate(value ^ (np.uint64(load32(data, at)) * _P1), 23) * _P2 + _P3
-        at += 4
-    while at < stop:
-        value = _rotate(value ^ (np.uint64(data[at]) * _P5), 11) * _P1
-        at += 1
+    # The last 0 to 7 bytes. Lengths of keys follow no pattern, so each step is taken, and its result used or not: the
+    # processor goes on to the next key instead of guessing.
+    rest = stop - at
+    tail = _tail(data, start, stop, rest)
+    stepped = _rotate(value ^ ((tail & _LOW) * _P1), 23) * _P2 + _P3
+    value = stepped if rest >= 4 else value
+    tail = tail >> _32 if rest >= 4 else tail
+    for k in range(3):
+        stepped = _rotate(value ^ ((tail >> np.uint64(8 * k) & np.uint64(0xFF)) * _P5), 11) * _P1
+        value = stepped if k < rest & 3 else value
     value = (value ^ (value >> np.uint64(33))) * _P2
     value = (value ^ (value >> np.uint64(29))) * _P3
     return value ^ (value >> _32)
@@ -87,16 +106,25 @@ def _xxh64(data, start, stop, seed):
 
 @inline
 def _equal(a, start, b, other, length):
-    at = 0
-    while at + 8 <= length:
-        if load64(a, start + at) != load64(b, other + at):
-            return False
-        at += 8
-    while at < length:
-        if a[start + at] != b[other + at]:
-            return False
-        at += 1
-    return True
+    """Say whether two runs of bytes are equal: words from the front, and one that ends where they end.
+
+    Lengths of keys follow no pattern, and a branch that the processor foresees wrongly costs as much as eight loads.
+    """
+    if length >= 8:
+        last = length - 8
+        differing = load64(a, start) ^ load64(b, other) | load64(a, start + last) ^ load64(b, other + last)
+        at = 8
+        while at < last:
+            differing |= load64(a, start + at) ^ load64(b, other + at)
+            at += 8
+        return differing == 0
+    if length >= 4:
+        last = length - 4
+        return load32(a, start) == load32(b, other) and load32(a, start + last) == load32(b, other + last)
+    unequal = np.uint8(0)
+    for at in range(length):
+        unequal |= load8(a, start + at) ^ load8(b, other + at)
+    return unequal == 0
 
 
 @inline
@@ -164,7 +192,7 @@ def find_rows(data, starts, stops, slots, key_data, key_offsets, seed, start, st
             rows[base + k] = row
 
 
-@kernel("u8[:], u64[:], u8[:], i64[:], u64 -> i64")
+@kernel("key, u64[:], u8[:], i64[:], u64 -> i64")
 def find_row(key, slots, key_data, key_offsets, seed):
     """Return the row of one key, -1 where the table has no such key."""
     value = _xxh64(key, 0, key.shape[0], seed)

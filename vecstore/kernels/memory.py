@@ -1,4 +1,4 @@
-"""Machine operations that numba has no name for: a prefetch, unaligned loads, `memcpy`, counting bits, a stack.
+"""Machine operations that numba has no name for: a prefetch, unaligned loads, `memcpy`, bits of floats, a stack.
 
 None of them checks a bound. Indices count elements along the first axis of C-contiguous arrays, except in
 `load64` and `load32`, which read little-endian words at any byte of a uint8 array.
@@ -6,22 +6,57 @@ None of them checks a bound. Indices count elements along the first axis of C-co
 
 from typing import Any
 
-from vecstore.kernels.machine import Primitive
+import llvmlite.binding as llvm
+
+from vecstore.kernels.code import Primitive
 
 __all__ = [
+    "HAS_HALF",
+    "STACK_FLOATS",
     "STACK_WORDS",
+    "advise_needed",
+    "bits_to_float",
     "copy_bytes",
+    "copy_from",
     "copy_row",
+    "float_to_bits",
+    "half_to_float",
+    "is_in_memory",
     "load8",
     "load32",
     "load64",
     "prefetch",
+    "prefetch_row",
+    "settle",
+    "stack_floats",
     "stack_words",
+    "stream_floats",
+    "stream_row",
     "trailing_zeros",
 ]
 
+_LINE = 64  # bytes of a cache line
+_ROW_LINES = 10  # that are asked for ahead: those of 160 float32; the processor sees by then where it goes
+_MADV_WILLNEED = 3
+
 STACK_WORDS = 1024
 """How many int64 `stack_words` gives."""
+
+STACK_FLOATS = 2048
+"""How many float32 `stack_floats` gives."""
+
+
+def _has_half() -> bool:
+    if llvm.get_default_triple().startswith(("aarch64", "arm64")):
+        return True
+    try:
+        return bool(llvm.get_host_cpu_features().get("f16c"))
+    except RuntimeError:
+        return False  # LLVM does not know this processor's
+
+
+HAS_HALF = _has_half()
+"""Whether the processor itself does what `half_to_float` does; or else that would call a runtime library."""
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -112,6 +147,27 @@ def copy_bytes() -> Any:
 
 
 @Primitive
+def copy_from() -> Any:
+    """``copy_from(target, target_at, address, count)``: copy bytes that lie at an address to a uint8 array."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def copy_from(typing_context, target, target_at, address, count):
+        def generate(context, builder, signature, args):
+            to = _address(context, builder, signature.args[0], args[0], args[1])
+            start = builder.inttoptr(args[2], ir.IntType(8).as_pointer())
+            cgutils.raw_memcpy(builder, to, start, args[3], 1)
+            return context.get_dummy_value()
+
+        return types.void(target, types.int64, types.int64, types.int64), generate
+
+    return copy_from
+
+
+@Primitive
 def copy_row() -> Any:
     """``copy_row(target, target_row, source, source_row)``: copy a row between matrices of one dtype and width."""
     from numba import types
@@ -132,23 +188,188 @@ def copy_row() -> Any:
     return copy_row
 
 
+def _stream(builder: Any, to: Any, start: Any, width: Any) -> None:
+    """Copy bytes; whole cache lines of the target go past the caches, what lies before and after them does not."""
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    i64, line = width.type, ir.VectorType(ir.IntType(8), _LINE)
+    head = builder.and_(builder.neg(builder.ptrtoint(to, i64)), i64(_LINE - 1))
+    head = builder.select(builder.icmp_unsigned("<", head, width), head, width)
+    cgutils.raw_memcpy(builder, to, start, head, 1)
+    lines = builder.lshr(builder.sub(width, head), i64(_LINE.bit_length() - 1))
+    with cgutils.for_range(builder, lines) as loop:
+        at = builder.add(head, builder.mul(loop.index, i64(_LINE)))
+        value = builder.load(builder.bitcast(builder.gep(start, [at]), line.as_pointer()), align=1)
+        store = builder.store(value, builder.bitcast(builder.gep(to, [at]), line.as_pointer()), align=_LINE)
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.IntType(32)(1)]))
+    at = builder.add(head, builder.mul(lines, i64(_LINE)))
+    cgutils.raw_memcpy(builder, builder.gep(to, [at]), builder.gep(start, [at]), builder.sub(width, at), 1)
+
+
 @Primitive
-def stack_words() -> Any:
-    """``stack_words()``: return a pointer to `STACK_WORDS` int64, the same ones at each call within a function."""
+def stream_row() -> Any:
+    """``stream_row(target, target_row, source, source_row)``: `copy_row` past the caches; at the end, `settle`."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def stream_row(typing_context, target, target_row, source, source_row):
+        def generate(context, builder, signature, args):
+            to = _address(context, builder, signature.args[0], args[0], args[1])
+            start = _address(context, builder, signature.args[2], args[2], args[3])
+            view = context.make_array(signature.args[2])(context, builder, args[2])
+            _stream(builder, to, start, builder.extract_value(view.strides, 0))
+            return context.get_dummy_value()
+
+        return types.void(target, types.int64, source, types.int64), generate
+
+    return stream_row
+
+
+@Primitive
+def stream_floats() -> Any:
+    """``stream_floats(target, row, at, floats, count)``: write float32 to a row from `at` on, as `stream_row` does."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def stream_floats(typing_context, target, row, at, floats, count):
+        def generate(context, builder, signature, args):
+            to = _address(context, builder, signature.args[0], args[0], args[1])
+            to = builder.gep(to, [builder.shl(args[2], args[2].type(2))])
+            start = builder.bitcast(args[3], ir.IntType(8).as_pointer())
+            _stream(builder, to, start, builder.shl(args[4], args[4].type(2)))
+            return context.get_dummy_value()
+
+        return types.void(target, types.int64, types.int64, types.CPointer(types.float32), types.int64), generate
+
+    return stream_floats
+
+
+@Primitive
+def settle() -> Any:
+    """``settle()``: let other threads see what was streamed before they see whatever is written from here on."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def settle(typing_context):
+        def generate(context, builder, signature, args):
+            builder.fence("seq_cst")
+            return context.get_dummy_value()
+
+        return types.void(), generate
+
+    return settle
+
+
+@Primitive
+def prefetch_row() -> Any:
+    """``prefetch_row(matrix, row)``: ask for the first `_ROW_LINES` cache lines of a row, and for its last byte's."""
     from llvmlite import ir
     from numba import types
     from numba.core import cgutils
     from numba.extending import intrinsic
 
     @intrinsic
-    def stack_words(typing_context):
+    def prefetch_row(typing_context, matrix, row):
         def generate(context, builder, signature, args):
-            words = cgutils.alloca_once(builder, ir.ArrayType(ir.IntType(64), STACK_WORDS))
-            return builder.bitcast(words, ir.IntType(64).as_pointer())
+            address = _address(context, builder, signature.args[0], args[0], args[1])
+            view = context.make_array(signature.args[0])(context, builder, args[0])
+            width = builder.extract_value(view.strides, 0)
+            i32 = ir.IntType(32)
+            declared = ir.FunctionType(ir.VoidType(), [address.type, i32, i32, i32])
+            function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0i8")
+            last = builder.sub(width, width.type(1))
+            for k in range(_ROW_LINES):
+                at = width.type(_LINE * k)
+                at = builder.select(builder.icmp_signed("<", at, last), at, last)
+                builder.call(function, [builder.gep(address, [at]), i32(0), i32(3), i32(1)])
+            builder.call(function, [builder.gep(address, [last]), i32(0), i32(3), i32(1)])
+            return context.get_dummy_value()
 
-        return types.CPointer(types.int64)(), generate
+        return types.void(matrix, types.int64), generate
 
-    return stack_words
+    return prefetch_row
+
+
+@Primitive
+def advise_needed() -> Any:
+    """``advise_needed(address, size)``: have whole pages of a mapped file read, without waiting for them."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def advise_needed(typing_context, address, size):
+        def generate(context, builder, signature, args):
+            byte, word, number = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
+            declared = ir.FunctionType(number, [byte, word, number])
+            function = cgutils.get_or_insert_function(builder.module, declared, "madvise")
+            builder.call(function, [builder.inttoptr(args[0], byte), args[1], number(_MADV_WILLNEED)])
+            return context.get_dummy_value()
+
+        return types.void(types.int64, types.int64), generate
+
+    return advise_needed
+
+
+@Primitive
+def is_in_memory() -> Any:
+    """``is_in_memory(address)``: say whether the page that begins there is; true where the system does not tell."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def is_in_memory(typing_context, address):
+        def generate(context, builder, signature, args):
+            byte, word, number = ir.IntType(8), ir.IntType(64), ir.IntType(32)
+            declared = ir.FunctionType(number, [byte.as_pointer(), word, byte.as_pointer()])
+            function = cgutils.get_or_insert_function(builder.module, declared, "mincore")
+            found = cgutils.alloca_once_value(builder, byte(1))
+            builder.call(function, [builder.inttoptr(args[0], byte.as_pointer()), word(1), found])
+            return builder.trunc(builder.load(found), ir.IntType(1))
+
+        return types.boolean(types.int64), generate
+
+    return is_in_memory
+
+
+def _stack(kind: str, count: int) -> Any:
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def stack(typing_context):
+        element = getattr(types, kind)
+
+        def generate(context, builder, signature, args):
+            value_type = context.get_value_type(element)
+            place = cgutils.alloca_once(builder, ir.ArrayType(value_type, count))
+            return builder.bitcast(place, value_type.as_pointer())
+
+        return types.CPointer(element)(), generate
+
+    return stack
+
+
+@Primitive
+def stack_words() -> Any:
+    """``stack_words()``: return a pointer to `STACK_WORDS` int64, the same ones at each call within a function."""
+    return _stack("int64", STACK_WORDS)
+
+
+@Primitive
+def stack_floats() -> Any:
+    """``stack_floats()``: return a pointer to `STACK_FLOATS` float32, the same ones at each call within a function."""
+    return _stack("float32", STACK_FLOATS)
 
 
 @Primitive
@@ -166,3 +387,46 @@ def trailing_zeros() -> Any:
         return types.int64(types.uint64), generate
 
     return trailing_zeros
+
+
+def _reinterpret(given: str, result: str) -> Any:
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def reinterpret(typing_context, value):
+        def generate(context, builder, signature, args):
+            return builder.bitcast(args[0], context.get_value_type(signature.return_type))
+
+        return getattr(types, result)(getattr(types, given)), generate
+
+    return reinterpret
+
+
+@Primitive
+def bits_to_float() -> Any:
+    """``bits_to_float(bits)``: return the float32 that a uint32 is the bits of."""
+    return _reinterpret("uint32", "float32")
+
+
+@Primitive
+def float_to_bits() -> Any:
+    """``float_to_bits(value)``: return the bits of a float32 as uint32."""
+    return _reinterpret("float32", "uint32")
+
+
+@Primitive
+def half_to_float() -> Any:
+    """``half_to_float(number)``: return a float16, given as uint16, as float32; for processors that `HAS_HALF`."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def half_to_float(typing_context, number):
+        def generate(context, builder, signature, args):
+            return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
+
+        return types.float32(types.uint16), generate
+
+    return half_to_float

@@ -6,7 +6,8 @@ Checked by the caller of `cut_records`: ``start <= stop <= len(block)``; `positi
 
 import numpy as np
 
-from vecstore.kernels.machine import inline, kernel
+from vecstore.kernels.code import inline
+from vecstore.kernels.machine import kernel
 from vecstore.kernels.memory import copy_bytes
 
 __all__ = ["KEY_LIMIT", "LONG_KEY", "MORE", "NO_NEWLINE", "SPLIT_KEY", "cut_records", "survey"]

@@ -7,7 +7,8 @@ import math
 
 import numpy as np
 
-from vecstore.kernels.machine import inline, kernel
+from vecstore.kernels.code import inline
+from vecstore.kernels.machine import kernel
 
 __all__ = ["draw_normal"]
 

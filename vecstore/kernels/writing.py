@@ -10,7 +10,8 @@ layout is `str`'s of a NumPy float32, which is also gensim's: 0.5, -2.0, 1e-05, 
 
 import numpy as np
 
-from vecstore.kernels.machine import inline, kernel
+from vecstore.kernels.code import inline
+from vecstore.kernels.machine import kernel
 from vecstore.kernels.memory import copy_bytes
 
 __all__ = ["NUMBER_BYTES", "POWERS", "find_key_with", "write_lines", "write_records"]

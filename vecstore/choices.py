@@ -1,0 +1,20 @@
+"""The choices that a caller has when a source is converted, as types."""
+
+from typing import Literal
+
+__all__ = ["CountMismatch", "Duplicates", "EncodingErrors", "Format", "Storage"]
+
+Format = Literal["auto", "word2vec", "word2vec-text", "glove", "npy", "safetensors", "model2vec"]
+"""Names of the formats that can be read. fastText's ``.vec`` is word2vec-text."""
+
+Storage = Literal["float32", "float16", "bfloat16", "int8", "auto"]
+"""Names of the storage types; "auto" is the smallest that holds every number bit for bit."""
+
+Duplicates = Literal["first", "last", "error"]
+"""Which vector a key gets that stands several times, or that this is an error."""
+
+EncodingErrors = Literal["strict", "replace", "ignore", "skip"]
+"""What becomes of a key that is no UTF-8: an error, U+FFFD for the bad bytes, none for them, or no record."""
+
+CountMismatch = Literal["error", "warn"]
+"""What to do when a file holds more or fewer records than its header announces."""
