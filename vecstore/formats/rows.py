@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.errors import FormatError, VocabularyError
-from vecstore.formats.source import Block
+from vecstore.formats.source import Block, SpareArrays
 from vecstore.formats.stream import ByteStream
 from vecstore.formats.word2vec import DIM_LIMIT
 from vecstore.keys import KeyBatch
@@ -216,11 +216,12 @@ class RowsSource:
         matrix = self._matrix
         self._skip(matrix.start - self._at)
         step = max(1, BLOCK_BYTES // matrix.width)
+        spare = SpareArrays((min(step, matrix.rows), matrix.dim), matrix.dtype)
         for first in range(0, matrix.rows, step):
             stop = min(first + step, matrix.rows)
             positions = matrix.start + matrix.width * np.arange(first, stop)
             data, offsets = pack_keys(self._keys, first, stop, first, self._locate)
-            yield Block(data, offsets, self._read(first, stop), positions, first)
+            yield Block(data, offsets, self._read(first, spare.take()[: stop - first]), positions, first)
         if self._stream.compression or not self._stream.size:  # the size of a plain file is known already
             self._skip(self._size - matrix.stop)
             if self._stream.peek(1):
@@ -229,9 +230,8 @@ class RowsSource:
                     "found more; the file is damaged"
                 )
 
-    def _read(self, first: int, stop: int) -> NDArray[np.float32]:
+    def _read(self, first: int, numbers: NDArray[Any]) -> NDArray[np.float32]:
         matrix = self._matrix
-        numbers = np.empty((stop - first, matrix.dim), matrix.dtype)
         filled = self._stream.fill(numbers.view(np.uint8).reshape(-1).data)
         if filled < numbers.nbytes:
             raise self._ends(matrix.start + first * matrix.width + filled)
