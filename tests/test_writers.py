@@ -252,6 +252,8 @@ ODD_KEYS = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
 @given(st.lists(ODD_KEYS, min_size=1, max_size=6), st.integers(1, 7), st.data())
 @example(["a nan", "b"], 2, None)
 @example([" 1"], 1, None)
+@example([" 1", " 1"], 1, None)
+@example(["a", "a 1", "b 1", "c", "d"], 1, None)
 @example([" 1 1 1", "a"], 3, None)
 def test_odd_keys_are_read_back_or_refused(tmp_path_factory, format, keys, dim, data):
     path = tmp_path_factory.getbasetemp() / f"odd-{format}"

@@ -152,7 +152,7 @@ def write_text(
     _check_blanks(records)
     if not header:
         _check_start(records, "text without a header")
-        _check_sample(records)
+    _check_sample(records, header=header)
     with staged_file(path, overwrite=True) as file:
         if header:
             file.write(b"%d %d\n" % records.vectors.shape)
@@ -238,21 +238,24 @@ def _check_blanks(records: _Records) -> None:
             )
 
 
-def _check_sample(records: _Records) -> None:
+def _check_sample(records: _Records, *, header: bool) -> None:
     """Refuse first keys that end in numbers so often that a reader would count these to the vectors.
 
     A reader takes the number of fields that most of the first lines end with, and does not always see all of these.
+    A header says how many there are; two lines that have more are enough for a reader to take it for wrong.
     """
     counts: Counter[int] = Counter()
     for row in range(min(_SAMPLE_ROWS, len(records.starts))):
         fields = BLANKS.split(records.key(row))[1:]
         more = next((i for i, field in enumerate(reversed(fields)) if not NUMBER.fullmatch(field)), len(fields))
         counts[more] += 1
-        if max(counts, key=lambda more: (counts[more], more)):
+        usual = max(counts, key=lambda more: (counts[more], more))
+        if usual and (counts[usual] > 1 or not header):
+            remedy = "" if header else "; with a header (format='word2vec-text') it can, unless two keys have as many"
             raise records.refuse(
                 row,
-                "text without a header cannot hold so many numbers at the end of its first keys: "
-                "they would be taken for the vector's; with a header (format='word2vec-text') it can",
+                f"text {'with' if header else 'without'} a header cannot hold so many numbers at the end of its first "
+                f"keys: they would be taken for the vector's{remedy}",
             )
 
 
