@@ -56,6 +56,7 @@ ORDER = [
     "formats.writers",
     "selection",
     "report",
+    "ahead",
     "convert",
     "load",
     "export",

@@ -125,6 +125,7 @@ def convert(
     if limit is not None and limit < 1:
         raise ValueError(f"limit: expected at least 1, found {limit}")
     # Here, since most processes only look up: the readers take a fifth of the time of importing vecstore.
+    from vecstore.ahead import CompileAhead
     from vecstore.formats.detect import open_source
     from vecstore.selection import Selection, index_wanted
     from vecstore.staging import StagedFolder
@@ -137,12 +138,13 @@ def convert(
         source, format=format, count_mismatch=count_mismatch, row_keys=None if row_keys is None else Path(row_keys)
     )
     folder = Path(target).absolute()
-    with closing(reader), StagedFolder(folder, overwrite=overwrite) as staged:
+    with closing(reader), StagedFolder(folder, overwrite=overwrite) as staged, CompileAhead() as compiler:
         selection = Selection(reader, encoding_errors=encoding_errors, limit=limit, wanted=wanted, progress=report)
         with closing(
             StoreWriter(staged.path, reader.dim, expected=selection.expected, storage=STORAGE_TYPES.get(dtype))
         ) as writer:
             _write_all(selection, writer, reader.description.name)
+            compiler.compile(writer.storage.gather_rows)
             exact_dtype, errors = writer.exact.smallest.name, _rounding_errors(writer)
             repeats = writer.index(lambda keys: report(Progress("indexing", keys, writer.rows, "keys")))
             if len(repeats) and duplicates == "error":

@@ -34,6 +34,8 @@ class StorageType:
         Of the numbers as they are kept; uint16 for bfloat16, which NumPy does not have.
     version : int
         The first version of the format on disk that has it.
+    gather_rows : Kernel
+        What hands rows out as float32.
     scaled : bool
         Whether each row has a scale, a float32 that its numbers are to be multiplied by.
     """
@@ -41,7 +43,7 @@ class StorageType:
     name: str
     dtype: np.dtype[Any]
     version: int
-    _gather: Kernel
+    gather_rows: Kernel
     _holds: Kernel | None = None
     _narrow: Kernel | None = None
     scaled: bool = False
@@ -160,7 +162,7 @@ class StoredVectors:
         `streaming` says whether `out` is larger than the processor's caches.
         """
         kept = (_numbers(self.array),) if self.scales is None else (self.array, self.scales)
-        self.storage._gather(*kept, rows, oov, streaming, start, stop, out)
+        self.storage.gather_rows(*kept, rows, oov, streaming, start, stop, out)
 
     def row(self, row: int) -> NDArray[np.float32]:
         """Return one vector (d,), a copy."""
