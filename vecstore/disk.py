@@ -122,9 +122,13 @@ class NewFile:
 
     def _wait(self) -> None:
         """Wait for the syncing thread, and raise what it met: the system tells of a failed write once."""
-        if self._sync is not None:
+        sync, self._sync = self._sync, None
+        try:
             with self._named_errors():
-                self._sync.result()
+                if sync is not None:
+                    sync.result()
+        finally:
+            del sync  # which refers to the error, and the error to this frame
 
     def _reserve(self) -> None:
         """Reserve space for what comes next, if the file system can; a full disk shows when it is written to."""

@@ -210,7 +210,10 @@ class StoreWriter:
                 data, offsets = map_array(self.folder / "keys.npy"), map_array(self.folder / "offsets.npy")
                 self._seed, repeats = fill_slots(data, offsets, slots, progress)
             self._checksums["index.npy"] = checksum(path)
-            self._checksums |= vectors.result()
+            try:
+                self._checksums |= vectors.result()
+            finally:
+                del vectors  # which refers to the error, and the error to this frame and the mapped files
         return repeats
 
     def finish(self, writer: str, source: Source, dropped: dict[str, int]) -> Metadata:
