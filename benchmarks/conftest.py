@@ -15,6 +15,7 @@ environment is missing, its peers take no part and the last lines of the output 
 an error.
 """
 
+import ctypes
 import json
 import os
 import platform
@@ -211,6 +212,30 @@ def copy_on_threads():
             bounds = np.linspace(0, len(source), num_threads() + 1).astype(int)
             list(pool.map(lambda low, high: np.copyto(target[low:high], source[low:high]), bounds[:-1], bounds[1:]))
             return target
+
+        yield copy
+
+
+@pytest.fixture(scope="session")
+def copy_rows_in_c(folder):
+    """Return a function that copies rows of a matrix to an array on vecstore's threads; None without a C compiler."""
+    compiler, library = shutil.which("cc"), folder / "scattered.so"
+    if not compiler:
+        yield None
+        return
+    command = [compiler, "-O3", "-march=native", "-shared", "-fPIC", "-o", library]
+    subprocess.run([*command, Path(__file__).with_name("scattered.c")], check=True)
+    copy_rows = ctypes.CDLL(str(library)).copy_rows
+    copy_rows.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    with ThreadPoolExecutor(num_threads()) as pool:
+
+        def copy(vectors, rows, out):
+            places = vectors.ctypes.data, rows.ctypes.data, vectors.shape[1]
+            bounds = np.linspace(0, len(rows), num_threads() + 1).astype(int).tolist()
+            list(
+                pool.map(lambda start, stop: copy_rows(*places, start, stop, out.ctypes.data), bounds[:-1], bounds[1:])
+            )
+            return out
 
         yield copy
 
