@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import platform
+import resource
 import sys
 import time
 from functools import lru_cache
@@ -165,13 +166,15 @@ def _batches(path, size, calls):
 def _time(call, batches, answer, join, parts=None):
     """Call with each batch; the time is that of one call, or of one of its `parts`."""
     gc.disable()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
     start = time.perf_counter()
     answers = [call(batch) for batch in batches]
     seconds = time.perf_counter() - start
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before
     gc.enable()
     if answer:
         np.save(answer, join(answers))
-    return {"seconds": seconds / (parts or len(batches))}
+    return {"seconds": seconds / (parts or len(batches)), "faults": faults}
 
 
 if __name__ == "__main__":
