@@ -53,7 +53,7 @@ def prepare(peer, source, target):
     return {"seconds": time.perf_counter() - start}
 
 
-def open_format(peer, path, key=None, answer=None):
+def open_format(peer, path, key=None, close=False, answer=None):
     """Open what was prepared; the answer is the number of keys and the vector of one, one after the other."""
     peer.close()
     gc.unfreeze()
@@ -64,6 +64,8 @@ def open_format(peer, path, key=None, answer=None):
     gc.freeze()  # or a collection between two tasks would drag millions of keys through the CPU's caches
     if answer:
         np.save(answer, np.append(np.float64(peer.count()), peer.get_each([key])[0]))
+    if close:
+        peer.close()
     return {"seconds": seconds}
 
 
