@@ -2,13 +2,14 @@
 
 import pytest
 from contest import agree
+from crew import HALVES
 
 SIZES = [100, 10_000, 100_000]
-PEERS = ["vecstore", "dict", "gensim", "spacy", "reach", "finalfusion", "snakefusion", "lmdb"]
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_lookup(contest, crew, store, fresh, sample_path, folder, size):
+@pytest.mark.parametrize("peers", HALVES, ids="-".join)
+def test_lookup(contest, crew, store, fresh, sample_path, folder, peers, size):
     calls = 100_000 // size
     keys = fresh()[: calls * size]
     rows = store.find(keys)
@@ -17,7 +18,7 @@ def test_lookup(contest, crew, store, fresh, sample_path, folder, size):
     contest(
         "lookup, list of str",
         f"{size:,} keys",
-        crew.tasks(PEERS, "lookup", keys=sample_path, size=size, calls=calls),
+        crew.tasks(peers, "lookup", keys=sample_path, size=size, calls=calls),
         check=agree(expected),
         prepare=lambda: folder,
         calls=calls,

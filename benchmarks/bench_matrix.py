@@ -3,16 +3,17 @@
 import numpy as np
 import pytest
 from contest import agree
+from crew import HALVES
 
 from vecstore.threads import num_threads
 
 SIZES = [20_000, 100_000]
-PEERS = ["vecstore", "gensim", "dict", "spacy", "reach", "finalfusion", "snakefusion", "lmdb"]
 BEST = ["dict", "spaCy Vectors", "reach", "finalfusion", "snakefusion", "lmdb-embeddings"]  # by their titles
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_matrix(contest, crew, store, fresh, sample_path, copy_on_threads, folder, size):
+@pytest.mark.parametrize("peers", HALVES, ids="-".join)
+def test_matrix(contest, crew, store, fresh, sample_path, copy_on_threads, folder, peers, size):
     rows = store.find(fresh()[:size])
     expected = np.zeros((size + 1, store.dim), np.float32)
     expected[1:] = store.vectors[rows]
@@ -21,7 +22,7 @@ def test_matrix(contest, crew, store, fresh, sample_path, copy_on_threads, folde
     contest(
         "matrix",
         f"{size:,} keys",
-        crew.tasks(PEERS, "matrix", keys=sample_path, size=size),
+        crew.tasks(peers, "matrix", keys=sample_path, size=size),
         check=agree(expected),
         limits={limit: lambda _: copy_on_threads(np.empty_like(expected), expected)},
         prepare=lambda: folder,

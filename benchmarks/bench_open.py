@@ -5,6 +5,7 @@ import mmap
 
 import pytest
 from contest import agree
+from crew import HALVES, Worker
 
 import vecstore
 from vecstore.formats.writers import write_word2vec
@@ -34,15 +35,21 @@ def small(store, crew, folder):
 
 
 @pytest.mark.parametrize("case", ["30,000 rows", "all rows"])
-def test_open(contest, crew, store, small, folder, case):
+@pytest.mark.parametrize("peers", HALVES, ids="-".join)
+def test_open(contest, crew, store, small, folder, peers, case):
     whole = case == "all rows"
-    workers = crew.hire(*PEERS)
-    paths = {name: crew.format_of(name) if whole else small[name] for name in workers}
+    names = [name for name in peers if name in small]
+    paths = {name: crew.format_of(name) if whole else small[name] for name in names}
     last = (len(store) if whole else SMALL) - 1
+    key = store.keys[last]
+    crew.dismiss()
+    crew.warm(names)
+    workers = {name: Worker(name) for name in names}
+    # Closed each time, as all of them would not leave room for the page cache.
     contest(
         "open",
         case,
-        {worker.title: worker.task("open", path=paths[name], key=store.keys[last]) for name, worker in workers.items()},
+        {worker.title: worker.task("open", path=paths[name], key=key, close=True) for name, worker in workers.items()},
         check=lambda answer: agree(store.vectors[last])(_last(answer, last)),
         limits={"mmap of the same files": lambda _: _map_files(paths["vecstore"])},
         prepare=lambda: folder,
@@ -50,9 +57,8 @@ def test_open(contest, crew, store, small, folder, case):
         targets={"gensim": 500, "finalfusion": 500, "snakefusion": 100} if whole else None,
         within=1e-3,
     )
-    if not whole:
-        for name, worker in workers.items():
-            worker.ask("open", path=crew.format_of(name))
+    for worker in workers.values():
+        worker.end()
 
 
 def _last(answer, last):

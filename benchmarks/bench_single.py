@@ -4,17 +4,19 @@ gensim, reach, spaCy and NumPy give a view of their matrix, vecstore and finalfu
 """
 
 import numpy as np
+import pytest
 from contest import agree
+from crew import HALVES
 
 KEYS = 10_000
-PEERS = ["vecstore", "dict", "gensim", "spacy", "reach", "finalfusion", "snakefusion", "lmdb"]
 
 
-def test_get(contest, crew, store, known, known_path, folder):
+@pytest.mark.parametrize("peers", HALVES, ids="-".join)
+def test_get(contest, crew, store, known, known_path, folder, peers):
     contest(
         "one key at a time",
         "store[key]",
-        crew.tasks(PEERS, "get_each", keys=known_path, size=KEYS),
+        crew.tasks(peers, "get_each", keys=known_path, size=KEYS),
         check=agree(store.vectors[store.find(known[:KEYS])]),
         prepare=lambda: folder,
         calls=KEYS,
@@ -23,11 +25,12 @@ def test_get(contest, crew, store, known, known_path, folder):
     )
 
 
-def test_contains(contest, crew, store, fresh, sample_path, folder):
+@pytest.mark.parametrize("peers", HALVES, ids="-".join)
+def test_contains(contest, crew, store, fresh, sample_path, folder, peers):
     contest(
         "one key at a time",
         "key in store",
-        crew.tasks([*PEERS, "pandas"], "contains_each", keys=sample_path, size=KEYS),
+        crew.tasks(peers, "contains_each", keys=sample_path, size=KEYS),
         check=agree(np.array([key in store for key in fresh()[:KEYS]])),
         prepare=lambda: folder,
         calls=KEYS,

@@ -91,7 +91,8 @@ def pytest_terminal_summary(terminalreporter, config):
             for i, (name, time) in enumerate(info["times"].items())
         ]
         memory = [f"{name} {size / 1e6:,.0f} MB" for name, size in info.get("memory", {}).items() if size]
-        terminalreporter.write_line(f"{info['operation']}, {info['case']}: " + " | ".join(cells + memory))
+        reads = [f"{name} read {count:,.0f} pages from disk" for name, count in info.get("disk_reads", {}).items()]
+        terminalreporter.write_line(f"{info['operation']}, {info['case']}: " + " | ".join(cells + memory + reads))
     if config.stash[_ABSENT]:
         names = ", ".join(sorted(config.stash[_ABSENT]))
         terminalreporter.write_line(f"took no part, as tools/contest has not made their environments: {names}")

@@ -15,10 +15,14 @@ import numpy as np
 
 
 class Measured(NamedTuple):
-    """What a contestant returns that measures itself: seconds of one call, and an answer where one is asked for."""
+    """What a contestant returns that measures itself: seconds of one call, and an answer where one is asked for.
+
+    `faults` are major page faults in that time: pages that came from the disk.
+    """
 
     seconds: float
     answer: Any = None
+    faults: int = 0
 
 
 class UnitVectors(NamedTuple):
@@ -110,6 +114,7 @@ class Contest:
         targets = {name: factor for name, factor in (targets or {}).items() if name in everyone}
         growth = {name: factor for name, factor in (growth or {}).items() if name in everyone}
         times = {name: [] for name in everyone}
+        faults = {name: [] for name in everyone}
         order = random.Random(0)
         unchecked = set(contestants)
 
@@ -121,7 +126,8 @@ class Contest:
             seconds = (time.perf_counter() - start) / calls
             gc.enable()
             if isinstance(answer, Measured):
-                seconds, answer = answer
+                seconds, answer, read = answer
+                faults[name].append(read)
             if name in unchecked:
                 check(answer)
                 unchecked.discard(name)
@@ -136,6 +142,7 @@ class Contest:
         if rehearse or not self.benchmark.enabled:
             for name in everyone:
                 go(name)
+                faults[name].clear()
         info = self.benchmark.extra_info
         self.benchmark.group = f"{operation}, {case}"
         info.update(operation=operation, case=case, data=self.data, headline=headline)
@@ -146,4 +153,6 @@ class Contest:
                 name: {"median": statistics.median(values), "min": min(values), "max": max(values), "all": values}
                 for name, values in times.items()
             }
+            reads = {name: statistics.median(values) for name, values in faults.items() if values}
+            info["disk_reads"] = {name: count for name, count in reads.items() if count}
         return info

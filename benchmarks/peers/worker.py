@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import platform
+import resource
 import sys
 import time
 from functools import lru_cache
@@ -52,7 +53,7 @@ def prepare(peer, source, target):
     return {"seconds": time.perf_counter() - start}
 
 
-def open_format(peer, path, key=None, answer=None):
+def open_format(peer, path, key=None, close=False, answer=None):
     """Open what was prepared; the answer is the number of keys and the vector of one, one after the other."""
     peer.close()
     gc.unfreeze()
@@ -63,6 +64,8 @@ def open_format(peer, path, key=None, answer=None):
     gc.freeze()  # or a collection between two tasks would drag millions of keys through the CPU's caches
     if answer:
         np.save(answer, np.append(np.float64(peer.count()), peer.get_each([key])[0]))
+    if close:
+        peer.close()
     return {"seconds": seconds}
 
 
@@ -165,13 +168,15 @@ def _batches(path, size, calls):
 def _time(call, batches, answer, join, parts=None):
     """Call with each batch; the time is that of one call, or of one of its `parts`."""
     gc.disable()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_majflt
     start = time.perf_counter()
     answers = [call(batch) for batch in batches]
     seconds = time.perf_counter() - start
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_majflt - before
     gc.enable()
     if answer:
         np.save(answer, join(answers))
-    return {"seconds": seconds / (parts or len(batches))}
+    return {"seconds": seconds / (parts or len(batches)), "faults": faults}
 
 
 if __name__ == "__main__":
