@@ -110,6 +110,12 @@ class KeyBatch:
             raise ValueError(f"expected offsets that ascend within {len(data):,} bytes")
         return cls(data, offsets[:-1], offsets[1:])
 
+    def take(self, places: NDArray[np.int64]) -> "KeyBatch":
+        """Return the keys at `places` (m,), in their order; their bytes are shared."""
+        if self.codes is not None:
+            return KeyBatch(self.data, self.starts, self.stops, frozen(self.codes[places]))
+        return KeyBatch(self.data, frozen(self.starts[places]), frozen(self.stops[places]))
+
     def without_nulls(self) -> "KeyBatch":
         """Return the keys that are not null, in their order."""
         if self.codes is None or self.codes.min(initial=0) >= 0:

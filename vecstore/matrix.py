@@ -17,7 +17,7 @@ from vecstore.kernels.lookup import hash_keys
 from vecstore.kernels.sampling import draw_normal
 from vecstore.keys import KeyBatch
 from vecstore.storage import StoredVectors
-from vecstore.vocabulary import Vocabulary
+from vecstore.vocabulary import Vocabulary, plain
 
 __all__ = ["EmbeddingMatrix", "Oov", "align"]
 
@@ -95,8 +95,7 @@ def align(
     result = new_or_checked(out, (wanted.height, d), dtype)
     fill = _policy(oov, moments, seed, d)
 
-    batch = KeyBatch.of(wanted.keys)
-    found_rows = index.find_batch(batch)
+    found_rows = index.find_batch(wanted.batch)
     rows = np.full(wanted.height, -1, np.int64)
     rows[wanted.rows] = found_rows
     if dtype == vectors.dtype:
@@ -105,7 +104,7 @@ def align(
         result[:] = gather(vectors, rows)
 
     absent = np.flatnonzero(found_rows < 0)
-    missing = [wanted.keys[i] for i in absent]
+    missing = plain([wanted.keys[i] for i in absent.tolist()])
     names = missing + [key for key, places in wanted.unknown.items() for _ in places]
     unknown = np.array([row for rows in wanted.unknown.values() for row in rows], np.int64)
     places = np.concatenate([wanted.rows[absent], unknown])

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from vecstore.errors import VocabularyError
 from vecstore.kernels.ints import read_ints
-from vecstore.keys import frozen
+from vecstore.keys import KeyBatch, frozen
 
-__all__ = ["Vocabulary", "distinct", "read_keys", "read_vocabulary"]
+__all__ = ["Vocabulary", "distinct", "plain", "read_keys", "read_vocabulary"]
 
 _FILE_LIMIT = 1 << 28  # bytes: four times those of GoogleNews's keys
 _PADDING = ""
@@ -31,8 +31,10 @@ class Vocabulary:
 
     Attributes
     ----------
-    keys : list of k str
+    keys : list of k str or bytes
         Without padding and without the model's own names for unknown words.
+    batch : KeyBatch
+        The same keys, as they are found.
     rows : (k,) int64 array
         The row of each key.
     height : int
@@ -41,7 +43,8 @@ class Vocabulary:
         The model's names for unknown words, and their rows: out of vocabulary by meaning, counted as no key.
     """
 
-    keys: list[str]
+    keys: list[Any]
+    batch: KeyBatch
     rows: NDArray[np.int64]
     height: int
     unknown: dict[str, list[int]]
@@ -87,35 +90,47 @@ def _from_mapping(
         raise VocabularyError(f"expected num_words to be a number, found {limit!r}")
     if unknown is not None and not isinstance(unknown, str):
         raise VocabularyError(f"expected oov_token to be text, found {unknown!r}")
-    keys = _checked_keys(mapping, "a mapping from key to row")
+    keys = list(mapping)
+    batch = _check_keys(keys, "a mapping from key to row")
     rows = _check_rows(keys, tuple(mapping.values()))
     if limit:  # Keras takes 0 for no limit
         kept = np.flatnonzero(rows < limit)
-        keys, rows = [keys[i] for i in kept], rows[kept]
+        keys, batch, rows = [keys[i] for i in kept.tolist()], batch.take(kept), rows[kept]
     height = int(rows.max(initial=-1)) + 1
     special: dict[str, list[int]] = {}
+    left_out = []
     if padding is not None and mapping.get(padding) == 0:
-        i = keys.index(padding)
-        del keys[i]
-        rows = np.delete(rows, i)
-    if unknown is not None and unknown in mapping and unknown in keys and rows[keys.index(unknown)] == rows.min():
-        i = keys.index(unknown)  # before every key
-        special[unknown] = [int(rows[i])]
-        del keys[i]
-        rows = np.delete(rows, i)
-    return Vocabulary(keys, frozen(rows), height, special)
+        left_out.append(keys.index(padding))
+    if unknown is not None and unknown in mapping and unknown in keys:
+        i = keys.index(unknown)
+        if rows[i] == np.delete(rows, left_out).min():  # before every key
+            special[unknown] = [int(rows[i])]
+            left_out.append(i)
+    if left_out:
+        kept = np.delete(np.arange(len(keys)), left_out)
+        keys, batch, rows = [keys[i] for i in kept.tolist()], batch.take(kept), rows[kept]
+    return Vocabulary(keys, batch, frozen(rows), height, special)
 
 
-def _checked_keys(keys: Iterable[Any], expected: str) -> list[Any]:
-    """Return keys as plain str (Keras gives `numpy.str_`) or bytes."""
-    plain = list(keys)
-    if set(map(type, plain)) <= {str}:
-        return plain
-    for i, key in enumerate(plain):
-        if not isinstance(key, str | bytes):
-            raise VocabularyError(f"expected {expected}, found {type(key).__name__} {key!r} for key {i}")
-        plain[i] = str(key) if isinstance(key, str) else key
-    return plain
+def _check_keys(keys: list[Any], expected: str) -> KeyBatch:
+    """Return keys as a batch, if each is str or bytes."""
+    try:
+        batch = KeyBatch.of(keys)
+    except TypeError:
+        batch = None
+    if batch is None or batch.codes is not None:  # nulls, or str without UTF-8, which no store has
+        for i, key in enumerate(keys):
+            if not isinstance(key, str | bytes):
+                raise VocabularyError(f"expected {expected}, found {type(key).__name__} {key!r} for key {i}")
+    assert batch is not None
+    return batch
+
+
+def plain(keys: list[Any]) -> list[Any]:
+    """Return keys as plain str, of which Keras gives `numpy.str_`."""
+    if set(map(type, keys)) <= {str}:
+        return keys
+    return [str(key) if isinstance(key, str) else key for key in keys]
 
 
 def _check_rows(keys: list[Any], values: tuple[Any, ...]) -> NDArray[np.int64]:
@@ -144,13 +159,15 @@ def _is_int(value: Any) -> bool:
 
 def _from_sequence(keys: list[Any], padding: str | None, unknown: str | None) -> Vocabulary:
     """Read keys in row order; `padding` may stand in row 0, and `unknown` in the rows after it."""
-    keys = _checked_keys(keys, "keys in row order")
+    batch = _check_keys(keys, "keys in row order")
+    keys = plain(keys)
     start = 1 if keys and keys[0] == padding else 0
     stop = start
     while stop < len(keys) and keys[stop] == unknown:
         stop += 1
     special = {str(unknown): list(range(start, stop))} if stop > start else {}
-    return Vocabulary(keys[stop:], frozen(np.arange(stop, len(keys)), np.int64), len(keys), special)
+    rows = frozen(np.arange(stop, len(keys)), np.int64)
+    return Vocabulary(keys[stop:], batch.take(rows) if stop else batch, rows, len(keys), special)
 
 
 def _from_layer(layer: Any) -> Vocabulary:
@@ -237,7 +254,8 @@ def read_keys(path: Path) -> list[str]:
             return _lines(text)
         content = json.loads(text, object_pairs_hook=distinct)
         if isinstance(content, list):
-            return _checked_keys(content, "keys in row order")
+            _check_keys(content, "keys in row order")
+            return content
         if not isinstance(content, dict):
             raise VocabularyError(f"expected an object or an array, found {type(content).__name__}")
         keys = list(content)
