@@ -25,6 +25,7 @@ Oov = Literal["zeros", "mean", "normal"] | ArrayLike | Callable[[list[str]], Arr
 """What a key that is out of vocabulary gets; `VectorStore.matrix` explains each."""
 
 _SHOWN = 5
+_CHUNK = 1 << 12  # rows at a time that are float32 before they are of another type
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -101,7 +102,8 @@ def align(
     if dtype == vectors.dtype:
         gather(vectors, rows, out=result)
     else:
-        result[:] = gather(vectors, rows)
+        for start in range(0, len(rows), _CHUNK):
+            result[start : start + _CHUNK] = gather(vectors, rows[start : start + _CHUNK])
 
     absent = np.flatnonzero(found_rows < 0)
     missing = plain([wanted.keys[i] for i in absent.tolist()])
