@@ -38,12 +38,18 @@ class DamagedError(Exception):
 
 
 class Unpacked(NamedTuple):
-    """`read(n)` gives about n bytes, and b"" at the end; no more than `most` bytes come out (None: not known).
+    """How to read what is packed.
 
-    It raises `DamagedError`, or the disk's own `OSError`.
+    Attributes
+    ----------
+    readinto : callable
+        Fills a part of a memoryview and returns its length, 0 at the end; raises `DamagedError`, or the disk's own
+        `OSError`.
+    most : int or None
+        No more bytes than this come out, if that is known.
     """
 
-    read: Callable[[int], bytes]
+    readinto: Callable[[memoryview], int]
     most: int | None = None
 
 
@@ -56,20 +62,22 @@ def unpack(kind: str, raw: Any) -> Unpacked:
     """Return a reader of a stream packed as `kind`, any of `packing`'s but zip."""
     # Imported here: a process that converts nothing needs none of them.
     if kind == "gzip":
-        return Unpacked(_checked(_Streams(raw, _new_gzip, b"\x1f\x8b").read))
+        from isal import igzip
+
+        opened = igzip.open(raw, "rb")  # type: ignore[no-untyped-call]
+        return Unpacked(_checked(opened.readinto))
     if kind == "bz2":
         import bz2
 
-        return Unpacked(_checked(_Streams(raw, bz2.BZ2Decompressor, b"BZh").read))
+        return Unpacked(_checked(_into(_Streams(raw, bz2.BZ2Decompressor, b"BZh").read)))
     if kind == "xz":
         import lzma
 
-        return Unpacked(
-            _checked(_Streams(raw, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY), b"\xfd7zXZ\x00").read)
-        )
+        streams = _Streams(raw, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY), b"\xfd7zXZ\x00")
+        return Unpacked(_checked(_into(streams.read)))
     import pyarrow as pa
 
-    return Unpacked(_checked(pa.CompressedInputStream(raw, "zstd").read))
+    return Unpacked(_checked(pa.CompressedInputStream(raw, "zstd").readinto))
 
 
 def unpack_member(path: Path, raw: Any, member: str | None) -> tuple[str, Unpacked]:
@@ -122,23 +130,29 @@ def unpack_member(path: Path, raw: Any, member: str | None) -> tuple[str, Unpack
     try:
         opened = archive.open(entry)  # checks the member's own header against the archive's directory
         if entry.compress_type == zipfile.ZIP_DEFLATED:
-            return entry.filename, Unpacked(_checked(_Deflated(raw, archive, entry).read), entry.file_size)
+            return entry.filename, Unpacked(_checked(_into(_Deflated(raw, archive, entry).read)), entry.file_size)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError) as error:
         raise FormatError(f"{where}: cannot be unpacked ({error})") from None
-    return entry.filename, Unpacked(_checked(opened.read), entry.file_size)
+    return entry.filename, Unpacked(_checked(_into(opened.read)), entry.file_size)
 
 
-def _new_gzip() -> Any:
-    # A tenth faster than isal's own threaded reader of files.
-    return igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+def _into(read: Callable[[int], bytes]) -> Callable[[memoryview], int]:
+    """Make a function that returns bytes one that fills memory."""
+
+    def readinto(view: memoryview) -> int:
+        data = read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+    return readinto
 
 
-def _checked(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
+def _checked(readinto: Callable[[memoryview], int]) -> Callable[[memoryview], int]:
     """Make one error of all that libraries raise on damaged data."""
 
-    def checked(count: int) -> bytes:
+    def checked(view: memoryview) -> int:
         try:
-            return read(count)
+            return readinto(view)
         except (MemoryError, DamagedError):
             raise
         except Exception as error:
