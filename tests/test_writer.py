@@ -45,6 +45,20 @@ def write(folder: Path, blocks: list[np.ndarray], **options) -> tuple[StoreWrite
     return writer, types
 
 
+def test_vectors_are_surveyed_the_same_aside_or_not(tmp_path):
+    blocks = [BLOCKS["float32"].copy(), BLOCKS["int8"]]
+    blocks[0][7, 3] = np.nan
+    stores = []
+    for aside in [True, False]:
+        folder = tmp_path / f"{aside}"
+        folder.mkdir()
+        write(folder, blocks, aside=aside)
+        stores.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        assert vecstore.verify(folder) == []
+    assert stores[0] == stores[1]
+    assert b'"nan": 1' in stores[0][METADATA]
+
+
 @pytest.mark.parametrize(
     ("names", "types"),
     [

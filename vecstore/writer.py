@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,8 @@ class StoreWriter:
         The likely number of keys; a right guess saves reading the vectors again for their checksum.
     storage : StorageType or None
         How vectors are kept; None for the smallest type that holds all of them bit for bit.
+    aside : bool, default True
+        Whether vectors are surveyed on a thread of their own while they are written.
 
     Attributes
     ----------
@@ -86,7 +89,15 @@ class StoreWriter:
         lowest cosine between a row and what is kept of it.
     """
 
-    def __init__(self, folder: Path, dim: int, *, expected: int = 0, storage: StorageType | None = FLOAT32) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        dim: int,
+        *,
+        expected: int = 0,
+        storage: StorageType | None = FLOAT32,
+        aside: bool = True,
+    ) -> None:
         self.folder = folder
         self.dim = dim
         self.exact = ExactTypes(dim)
@@ -99,7 +110,9 @@ class StoreWriter:
             self._keys = files.enter_context(ArrayWriter(folder / "keys.npy", np.uint8))
             self._offsets = files.enter_context(ArrayWriter(folder / "offsets.npy", np.int64, expected=expected + 1))
             self._offsets.append(np.zeros(1, np.int64))
-            self._surveyor = files.enter_context(ThreadPoolExecutor(1, thread_name_prefix="vecstore-surveyor"))
+            self._surveyor = ThreadPoolExecutor(1, thread_name_prefix="vecstore-surveyor") if aside else None
+            if self._surveyor:
+                files.enter_context(self._surveyor)
             self._files = files.pop_all()
         self._sums = np.zeros(dim)
         self._squares = np.zeros(dim)
@@ -157,9 +170,12 @@ class StoreWriter:
             raise VecstoreError(f"{self.folder}: expected at most {MAX_ROWS:,} keys")
         self._offsets.append(offsets[1:] - offsets[0] + self._keys.rows)
         self._keys.append(data[offsets[0] : offsets[-1]])
-        surveyed = self._surveyor.submit(
-            survey, served, served.view(np.uint32), self._sums, self._squares, self._counts
-        )
+        survey_all = partial(survey, served, served.view(np.uint32), self._sums, self._squares, self._counts)
+        if self._surveyor is None:
+            survey_all()
+            self._vectors.append(stored)
+            return
+        surveyed = self._surveyor.submit(survey_all)
         try:
             self._vectors.append(stored)
         finally:
