@@ -16,6 +16,7 @@ MANY = 20_000
 def four_threads(monkeypatch):
     monkeypatch.setenv("VECSTORE_NUM_THREADS", "4")
     monkeypatch.setattr(threads, "_pool", None)
+    monkeypatch.setattr(threads, "_pool_threads", [])
     yield
     if threads._pool is not None:
         threads._pool.shutdown()
@@ -99,6 +100,75 @@ def test_split_serves_eight_threads_at_once():
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(total, range(32)))
+
+
+@pytest.fixture
+def allowed(monkeypatch):
+    """Keep affinities in a dict, on a machine of three CPUs; the caller is on CPU 1."""
+    found = {}
+
+    def allow(thread, cpus):
+        found[thread or threading.get_native_id()] = set(cpus)
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda thread: {0, 1, 2}, raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", allow, raising=False)
+    monkeypatch.setattr(threads, "_this_cpu", lambda: lambda: 1)
+    return found
+
+
+def at_work(done):
+    """Return a function for `split`; it notes who works, and ends when all four do."""
+    together = threading.Barrier(4, timeout=30)
+
+    def work(start, stop):
+        together.wait()
+        done.append(threading.get_native_id())
+
+    return work
+
+
+def test_split_wakes_threads_away_from_the_caller_and_lets_them_run_anywhere(allowed):
+    done = []
+    threads.split(at_work(done), 400, 1)
+    helpers = set(done) - {threading.get_native_id()}
+    assert len(helpers) == 3
+    assert allowed == {thread: {0, 1, 2} for thread in helpers}
+    assert threads._keep_off_this_cpu() == {0, 1, 2}
+    assert allowed == {thread: {0, 2} for thread in helpers}
+    threads.split(at_work(done), 400, 1)
+    assert allowed.keys() <= set(done)
+    assert sum(cpus == {0, 1, 2} for cpus in allowed.values()) >= 3
+
+
+def test_split_leaves_threads_where_they_are_on_one_cpu(allowed, monkeypatch):
+    threads.split(at_work([]), 400, 1)
+    allowed.clear()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda thread: {1}, raising=False)
+    assert threads._keep_off_this_cpu() == {1}
+    assert not allowed
+
+
+@pytest.mark.parametrize("missing", ["the call", "the right"])
+def test_split_does_without_affinities(monkeypatch, missing):
+    def refuse(thread, cpus):
+        raise PermissionError
+
+    if missing == "the call":
+        monkeypatch.setattr(threads, "_this_cpu", lambda: None)
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "sched_setaffinity", refuse, raising=False)
+    done = []
+    for _ in range(2):
+        threads.split(at_work(done), 400, 1)
+    assert len(done) == 8
+
+
+def test_the_pools_threads_may_run_wherever_the_caller_may():
+    cpus = getattr(os, "sched_getaffinity", lambda thread: None)
+    found = []
+    for _ in range(2):
+        threads.split(lambda start, stop: found.append(cpus(0)), 400, 1)
+    assert found == [cpus(0)] * 8
 
 
 OPENED = """

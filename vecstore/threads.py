@@ -7,13 +7,20 @@ when two Python threads enter it, and its OpenMP layer does not survive ``fork``
 The pool is made on first use. A forked child inherits the object but none of its threads, so it drops the
 pool and makes its own. ``VECSTORE_NUM_THREADS`` sets the number of threads; the default is the number of CPUs
 that this process may run on.
+
+A thread of the pool is woken away from the caller's CPU. To Linux an idle CPU of a virtual machine is a taken one, as
+long as the host runs something else there: a thread woken after some rest would wait on the caller's CPU until the
+system balances its load, about 3 ms. Finding 100,000 keys after a rest of 0.3 s took 7.6 ms that way, and takes 4.3.
 """
 
+import ctypes
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from contextlib import suppress
+from functools import cache
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,6 +29,7 @@ __all__ = ["num_threads", "split"]
 
 _lock = threading.Lock()
 _pool: "ThreadPoolExecutor | None" = None
+_pool_threads: list[int] = []  # the system's numbers of them
 
 
 def num_threads() -> int:
@@ -63,9 +71,16 @@ def split(work: Callable[[int, int], object], n: int, grain: int) -> None:
 
     ranges = list(pairwise(n * part // parts for part in range(parts + 1)))
     futures: list[Future[object]] = []
+    cpus = _keep_off_this_cpu()
+
+    def work_anywhere(start: int, stop: int) -> None:
+        if cpus:
+            _allow(0, cpus)
+        work(start, stop)
+
     try:
         for start, stop in ranges[1:]:
-            futures.append(_shared_pool().submit(work, start, stop))
+            futures.append(_shared_pool().submit(work_anywhere, start, stop))
     except RuntimeError:
         # The interpreter is shutting down and starts no threads any more.
         wait(futures)
@@ -85,14 +100,49 @@ def _shared_pool() -> "ThreadPoolExecutor":
     global _pool
     with _lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="vecstore")
+            _pool_threads.clear()
+            _pool = ThreadPoolExecutor(num_threads(), thread_name_prefix="vecstore", initializer=_register)
         return _pool
+
+
+def _register() -> None:
+    _pool_threads.append(threading.get_native_id())
+
+
+def _keep_off_this_cpu() -> Set[int]:
+    """Have the pool's threads woken elsewhere; return the CPUs that each may use once it runs, none if all stays."""
+    this_cpu = _this_cpu()
+    if this_cpu is None:
+        return frozenset()
+    cpus = os.sched_getaffinity(0)
+    others = cpus - {this_cpu()}
+    if others:
+        for thread in _pool_threads:
+            _allow(thread, others)
+    return cpus
+
+
+def _allow(thread: int, cpus: Set[int]) -> None:
+    with suppress(OSError):  # a sandbox may forbid it, and a container lose a CPU meanwhile
+        os.sched_setaffinity(thread, cpus)
+
+
+@cache
+def _this_cpu() -> Any:
+    """Return the system's function that names the calling thread's CPU; None where there is none (macOS, Windows)."""
+    if not hasattr(os, "sched_setaffinity"):
+        return None
+    try:
+        return ctypes.CDLL(None).sched_getcpu
+    except (AttributeError, OSError):
+        return None
 
 
 def _forget_pool() -> None:
     global _lock, _pool
     _lock = threading.Lock()
     _pool = None
+    _pool_threads.clear()
 
 
 if hasattr(os, "register_at_fork"):
