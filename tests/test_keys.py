@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -171,6 +173,38 @@ def test_batch_mixes_str_and_bytes():
 def test_batch_holds_keys_of_any_length(make):
     keys = ["x" * 100_000, "y", "ö" * 50_000]
     assert reference.entries(KeyBatch.of(make(keys))) == encoded(keys)
+
+
+class Backwards(list):
+    def __iter__(self):
+        return reversed(self[:])
+
+
+def test_batch_of_a_list_of_another_kind_is_what_it_gives():
+    batch = KeyBatch.of(Backwards(["nice", "great"]))
+    assert batch.data[: batch.stops[-1]].tobytes() == b"greatnice"
+
+
+def test_batch_of_a_list_that_another_thread_changes_holds_one_of_its_states():
+    keys = ["nice", "great"] * 500
+    done = threading.Event()
+
+    def change():
+        while not done.is_set():
+            keys.append("excellent" * 10)
+            keys.pop()
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(300):
+            batch = KeyBatch.of(keys)
+            found = batch.data[: batch.stops[-1]].tobytes()
+            assert found.removesuffix(b"excellent" * 10) == b"nicegreat" * 500
+            assert len(batch) == 1000 + found.endswith(b"excellent")
+    finally:
+        done.set()
+        thread.join()
 
 
 def test_batch_of_a_batch_is_itself():

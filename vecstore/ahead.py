@@ -10,14 +10,14 @@ from typing import Self
 from vecstore.kernels.ints import read_ints
 from vecstore.kernels.lookup import find_row, find_rows, hash_keys
 from vecstore.kernels.machine import Kernel
-from vecstore.kernels.packing import locate_texts, measure_codes, pack_codes, pack_keys, pack_texts
+from vecstore.kernels.packing import measure_codes, pack_codes, pack_keys, pack_texts
 from vecstore.kernels.paging import ask_for_rows, count_absent
 from vecstore.kernels.sampling import draw_normal
 
 __all__ = ["CompileAhead"]
 
 _SERVING = (
-    *(locate_texts, pack_texts, find_rows, find_row, read_ints, count_absent),  # of every lookup and matrix
+    *(pack_texts, find_rows, find_row, read_ints, count_absent),  # of every lookup and matrix
     *(ask_for_rows, pack_keys, measure_codes, pack_codes, hash_keys, draw_normal),
 )
 

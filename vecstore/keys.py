@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vecstore.kernels.packing import locate_texts, measure_codes, pack_codes, pack_keys, pack_texts
+from vecstore.kernels.packing import measure_codes, pack_codes, pack_keys, pack_texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -141,6 +141,7 @@ class KeyBatch:
         return data, offsets
 
 
+_LIKELY_BYTES = 16  # of a key; more cost a second look at all
 _NO_BYTES = frozen([], np.uint8)
 _NOWHERE = frozen([], np.int64)
 
@@ -148,14 +149,14 @@ _NOWHERE = frozen([], np.int64)
 def _from_list(keys: Sequence[Any]) -> KeyBatch:
     if not keys:
         return KeyBatch(_NO_BYTES, _NOWHERE, _NOWHERE)
-    kept = tuple(keys)  # alive until their bytes are copied, whatever becomes of a list meanwhile
-    addresses = np.empty(len(kept), np.int64)
+    kept = keys if type(keys) in (list, tuple) else tuple(keys)
     offsets = np.empty(len(kept) + 1, np.int64)
-    if locate_texts(kept, addresses, offsets) < len(kept):
-        return _from_mixed(kept)
-    data = np.empty(int(offsets[-1]), np.uint8)
-    pack_texts(addresses, offsets, data)
-    return KeyBatch(data, offsets[:-1], offsets[1:])
+    data = np.empty(_LIKELY_BYTES * len(kept), np.uint8)
+    while pack_texts(kept, type(kept) is list, offsets, data) == len(offsets) - 1:
+        if offsets[-1] <= len(data):
+            return KeyBatch(data[: offsets[-1]], offsets[:-1], offsets[1:])
+        data = np.empty(int(offsets[-1]), np.uint8)
+    return _from_mixed(tuple(kept))
 
 
 def _from_mixed(keys: Sequence[Any]) -> KeyBatch:

@@ -34,7 +34,7 @@ from vecstore.kernels.narrowing import (
     narrow_float16,
     narrow_int8,
 )
-from vecstore.kernels.packing import locate_texts, measure_codes, pack_codes, pack_keys, pack_texts
+from vecstore.kernels.packing import measure_codes, pack_codes, pack_keys, pack_texts
 from vecstore.kernels.paging import ask_for_rows, count_absent
 from vecstore.kernels.records import cut_records, survey
 from vecstore.kernels.sampling import draw_normal
@@ -267,23 +267,16 @@ def some_texts(rng: Random) -> tuple[Any, ...]:
     return tuple(key if rng.random() < 0.5 else key.decode("latin-1") for key in some_keys(rng))
 
 
-def call_locate_texts(rng: Random) -> Call:
+def call_pack_texts(rng: Random) -> Call:
     texts: list[Any] = [*some_texts(rng)]
+    size = sum(len(text if isinstance(text, bytes) else text.encode()) for text in texts)
     if texts and rng.random() < 0.3:
         texts[rng.randrange(len(texts))] = rng.choice([None, 1, "\ud800"])
-    n = len(texts)
-    return Call(locate_texts, (tuple(texts), np.zeros(n, np.int64), np.zeros(n + 1, np.int64)), (1, 2))
-
-
-def call_pack_texts(rng: Random) -> Call:
-    texts = some_texts(rng)
-    addresses, offsets = np.zeros(len(texts), np.int64), np.zeros(len(texts) + 1, np.int64)
-    locate_texts(texts, addresses, offsets)
-
-    def pack(*args: Any, alive: object = texts) -> None:
-        pack_texts(*args)
-
-    return Call(pack, (addresses, offsets, np.zeros(offsets[-1], np.uint8)), (2,))
+    room = rng.choice([size, size // 2, 0])
+    is_list = rng.random() < 0.5
+    n = len(texts) + (is_list and rng.random() < 0.1)  # as if the list had lost an item
+    keys = texts if is_list else tuple(texts)
+    return Call(pack_texts, (keys, is_list, np.zeros(n + 1, np.int64), np.zeros(room, np.uint8)), (2, 3))
 
 
 def some_codes(rng: Random, *, sound: bool) -> np.ndarray:
@@ -412,7 +405,6 @@ CALLS: list[Callable[[Random], Call]] = [
     call_draw_normal,
     call_survey,
     call_pack_keys,
-    call_locate_texts,
     call_pack_texts,
     call_measure_codes,
     call_pack_codes,

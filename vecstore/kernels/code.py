@@ -36,6 +36,8 @@ _PYTHON = {
     "PyBytes_AsStringAndSize",
     "PyErr_Clear",
     "PyErr_Occurred",
+    "PyList_GetItem",
+    "PyList_Size",
     "PyLong_AsLongLong",
     "PyLong_FromLongLong",
     "PyTuple_GetItem",

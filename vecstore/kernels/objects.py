@@ -1,4 +1,4 @@
-"""Python's own objects in machine code: the text of a str, the items of a tuple, a new int.
+"""Python's own objects in machine code: the text of a str, the items of a list or tuple, a new int.
 
 An object is its address. Who calls a kernel that uses these holds the GIL and keeps the objects alive. All goes through
 functions of Python's stable interface (https://docs.python.org/3/c-api/stable.html), none through the layout of an
@@ -9,7 +9,7 @@ from typing import Any
 
 from vecstore.kernels.code import Primitive
 
-__all__ = ["int_of", "new_int", "pointer", "text_of", "tuple_item", "words_of"]
+__all__ = ["int_of", "list_item", "list_length", "new_int", "pointer", "text_of", "tuple_item", "words_of"]
 
 
 def _declare(builder: Any, name: str, result: Any, *parameters: Any) -> Any:
@@ -124,6 +124,31 @@ def _call(name: str, *parameters: str) -> Any:
 def tuple_item() -> Any:
     """``tuple_item(tuple, i)``: return item `i`, which must be there."""
     return _call("PyTuple_GetItem", "object", "word")
+
+
+@Primitive
+def list_item() -> Any:
+    """``list_item(list, i)``: return item `i`, which must be there."""
+    return _call("PyList_GetItem", "object", "word")
+
+
+@Primitive
+def list_length() -> Any:
+    """``list_length(list)``: return how many items it has now."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def list_length(typing_context, object):
+        def generate(context, builder, signature, args):
+            byte = ir.IntType(8).as_pointer()
+            function = _declare(builder, "PyList_Size", ir.IntType(64), byte)
+            return builder.call(function, [builder.inttoptr(args[0], byte)])
+
+        return types.int64(types.int64), generate
+
+    return list_length
 
 
 @Primitive

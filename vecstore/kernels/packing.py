@@ -1,7 +1,7 @@
 """Keys that lie anywhere, put end to end as UTF-8: in a block of bytes, in Python's str, in rows of code points.
 
-Checked by the caller of `pack_keys`: key i is ``block[starts[i]:stops[i]]`` and lies within the block. Of all: `data`
-has room for all keys, `offsets` for one number more than there are keys.
+Checked by the caller of `pack_keys`: key i is ``block[starts[i]:stops[i]]`` and lies within the block. Of all:
+`offsets` has room for one number more than there are keys, and `data` for all keys (but see `pack_texts`).
 """
 
 import numpy as np
@@ -9,9 +9,9 @@ import numpy as np
 from vecstore.kernels.code import inline
 from vecstore.kernels.machine import kernel
 from vecstore.kernels.memory import copy_bytes, copy_from
-from vecstore.kernels.objects import text_of, tuple_item
+from vecstore.kernels.objects import list_item, list_length, text_of, tuple_item
 
-__all__ = ["locate_texts", "measure_codes", "pack_codes", "pack_keys", "pack_texts"]
+__all__ = ["measure_codes", "pack_codes", "pack_keys", "pack_texts"]
 
 
 @kernel("u8[:], i64[:], i64[:], u8[:], i64[:]")
@@ -25,29 +25,28 @@ def pack_keys(block, starts, stops, data, offsets):
         offsets[i + 1] = used
 
 
-@kernel("object, i64[:], i64[:] -> i64")
-def locate_texts(keys, addresses, offsets):
-    """Find the UTF-8 of the n str or bytes in a tuple: `addresses` (n,), and where each goes end to end (n + 1,).
+@kernel("object, i64, i64[:], u8[:] -> i64")
+def pack_texts(keys, is_list, offsets, data):
+    """Copy the UTF-8 of the n str or bytes of a list or tuple end to end into `data`, and its places into `offsets`.
 
-    Returns the number of keys before the first that has no UTF-8.
+    Returns the number of keys before the first that has no UTF-8, or 0 if a list has not n items any more. What has no
+    room in `data` is measured but not copied: if ``offsets[n]`` is more than the length of `data`, call again.
     """
-    used = 0
+    n = offsets.shape[0] - 1
     offsets[0] = 0
-    for i in range(addresses.shape[0]):
-        address, size = text_of(tuple_item(keys, i))
+    if is_list and list_length(keys) != n:
+        return 0
+    used = 0
+    for i in range(n):
+        # Whoever holds the GIL holds the list: nobody changes it, and no key dies, before this returns.
+        address, size = text_of(list_item(keys, i) if is_list else tuple_item(keys, i))
         if address == 0:
             return i
-        addresses[i] = address
+        if used + size <= data.shape[0]:
+            copy_from(data, used, address, size)
         used += size
         offsets[i + 1] = used
-    return addresses.shape[0]
-
-
-@kernel("i64[:], i64[:], u8[:]")
-def pack_texts(addresses, offsets, data):
-    """Copy what `locate_texts` found into `data`; whoever calls keeps the keys alive."""
-    for i in range(addresses.shape[0]):
-        copy_from(data, offsets[i], addresses[i], offsets[i + 1] - offsets[i])
+    return n
 
 
 @inline
