@@ -1,6 +1,6 @@
 """Text to store: `vecstore.convert` against gensim, and against those who parse the numbers alone, into memory.
 
-The text is GloVe's own, or in GoogleNews's run a generated one of 100,000 x 300. pyarrow and polars read its numeric
+The text is GloVe's own, or in GoogleNews's run a generated one of 400,000 x 300. pyarrow and polars read its numeric
 columns and leave the keys; gensim reads both; vecstore makes a store of both and returns when it is on disk (fsync).
 """
 
@@ -20,7 +20,7 @@ from datasets import text
 
 ROUNDS = 3
 PATIENCE = 20  # seconds; gensim's one turn takes minutes
-GENERATED = (100_000, 300)
+GENERATED = (400_000, 300)
 UNTIMED_ROWS = 20_000  # of either, where nothing is timed
 
 

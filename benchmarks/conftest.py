@@ -24,7 +24,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from crew import Crew
 import vecstore
 from vecstore.demo import glove_6b_50d
 from vecstore.formats.writers import write_word2vec
-from vecstore.threads import num_threads
+from vecstore.threads import num_threads, split
 
 SAMPLE = 100_000
 UNTIMED_ROWS = 100_000  # of GloVe, where no time is taken
@@ -211,17 +210,15 @@ def known_path(known, folder):
 @pytest.fixture(scope="session")
 def copy_on_threads():
     """Return a function that copies an array into another as fast as the machine can, on vecstore's threads."""
-    with ThreadPoolExecutor(num_threads()) as pool:
 
-        def copy(target, source):
-            if target.nbytes < 1 << 21:
-                np.copyto(target, source)
-                return target
-            bounds = np.linspace(0, len(source), num_threads() + 1).astype(int)
-            list(pool.map(lambda low, high: np.copyto(target[low:high], source[low:high]), bounds[:-1], bounds[1:]))
-            return target
+    def copy(target, source):
+        if target.nbytes < 1 << 21:
+            np.copyto(target, source)
+        else:
+            split(lambda start, stop: np.copyto(target[start:stop], source[start:stop]), len(source), 1)
+        return target
 
-        yield copy
+    return copy
 
 
 @pytest.fixture(scope="session")
@@ -229,23 +226,18 @@ def copy_rows_in_c(folder):
     """Return a function that copies rows of a matrix to an array on vecstore's threads; None without a C compiler."""
     compiler, library = shutil.which("cc"), folder / "scattered.so"
     if not compiler:
-        yield None
-        return
+        return None
     command = [compiler, "-O3", "-march=native", "-shared", "-fPIC", "-o", library]
     subprocess.run([*command, Path(__file__).with_name("scattered.c")], check=True)
     copy_rows = ctypes.CDLL(str(library)).copy_rows
     copy_rows.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
-    with ThreadPoolExecutor(num_threads()) as pool:
 
-        def copy(vectors, rows, out):
-            places = vectors.ctypes.data, rows.ctypes.data, vectors.shape[1]
-            bounds = np.linspace(0, len(rows), num_threads() + 1).astype(int).tolist()
-            list(
-                pool.map(lambda start, stop: copy_rows(*places, start, stop, out.ctypes.data), bounds[:-1], bounds[1:])
-            )
-            return out
+    def copy(vectors, rows, out):
+        places = vectors.ctypes.data, rows.ctypes.data, vectors.shape[1]
+        split(lambda start, stop: copy_rows(*places, start, stop, out.ctypes.data), len(rows), 1)
+        return out
 
-        yield copy
+    return copy
 
 
 @pytest.fixture(scope="session")
