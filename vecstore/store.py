@@ -375,8 +375,8 @@ class VectorStore:
         >>> tokens = vecstore.Tokens(KeyBatch.of(["nice", "work", "qwertzuiop"]), np.array([0, 2, 3]))
         >>> vectors, counts = store.embed(tokens, return_counts=True)
         >>> vectors[:, :3], counts
-        (array([[0.07744498, 0.68735   , 0.04404999],
-               [0.        , 0.        , 0.        ]], dtype=float32), array([2, 0]))
+        (array([[ 0.35773998,  0.501505  , -0.82377005],
+               [ 0.        ,  0.        ,  0.        ]], dtype=float32), array([2, 0]))
         """
         tokens, vectors = _tokens_of(texts, tokenizer), self._open_files.vectors
         result = pool(self.keys, vectors, tokens, pooling=pooling, normalize=normalize, out=out)
@@ -456,7 +456,7 @@ class VectorStore:
         >>> from vecstore.keys import KeyBatch
         >>> tokens = vecstore.Tokens(KeyBatch.of(["nice", "work", "great"]), np.array([0, 2, 3]))
         >>> store.embed_sequence(tokens, 3)[:, :, 0]
-        array([[ 0.      ,  0.20189 , -0.047   ],
+        array([[ 0.      ,  0.20189 ,  0.51359 ],
                [ 0.      ,  0.      , -0.026567]], dtype=float32)
         """
         tokens, vectors = _tokens_of(texts, tokenizer), self._open_files.vectors
