@@ -203,7 +203,7 @@ def call_gather_rows_int8(rng: Random) -> Call:
 
 def pool(rng: Random, kernel: Kernel, dtype: type, *, scaled: bool = False) -> Call:
     v, n, d = rng.randint(0, 9), rng.choice([0, 1, 7]), rng.choice([0, 1, 3, 20, 300])
-    vectors = seeds.matrix(rng, v, d).astype(dtype)
+    vectors = np.frombuffer(rng.randbytes(v * d * np.dtype(dtype).itemsize), dtype).reshape(v, d)
     kept = (vectors, np.ones(v, np.float32)) if scaled else (vectors,)
     offsets = np.cumsum([rng.randrange(3), *(rng.choice([0, 1, 5, 40]) for _ in range(n))]).astype(np.int64)
     first = int(offsets[0])
