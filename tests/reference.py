@@ -210,3 +210,34 @@ def narrow_int8(row: NDArray[np.float32], *, exact: bool) -> tuple[NDArray[np.in
         if np.isinf(scale * np.float32(127)):
             scale = np.nextafter(scale, np.float32(0))
     return int8_row(row, scale), scale, False
+
+
+def pool(
+    vectors: NDArray[np.float32],
+    rows: Sequence[int],
+    offsets: Sequence[int],
+    pooling: str,
+    *,
+    weights: NDArray[np.float32] | None = None,
+    normalize: bool = False,
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Return a vector for each document ``rows[offsets[i]:offsets[i + 1]]``, and how many of its rows are known."""
+    out, counts = np.zeros((len(offsets) - 1, vectors.shape[1]), np.float32), []
+    for i in range(len(offsets) - 1):
+        known = [row for row in rows[offsets[i] : offsets[i + 1]] if 0 <= row < len(vectors)]
+        counts.append(len(known))
+        if not known:
+            continue
+        total = np.zeros(vectors.shape[1])
+        if pooling == "max":
+            total = vectors[known].max(axis=0).astype(np.float64)
+        else:
+            for row in known[:1] if pooling == "first" else known:
+                total = total + (1.0 if weights is None else float(weights[row])) * vectors[row].astype(np.float64)
+        length = np.sqrt(np.cumsum(total**2)[-1])
+        if normalize:
+            total = total / (length if length > 0 else 1.0)
+        elif pooling == "mean":
+            total = total / len(known)
+        out[i] = total
+    return out, counts

@@ -11,6 +11,7 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 `vecstore.keras`, imported by that name, hands such a matrix to a Keras model.
 """
 
+from vecstore.component import CommonComponent
 from vecstore.convert import convert
 from vecstore.errors import (
     FormatError,
@@ -29,10 +30,12 @@ from vecstore.progress import Progress
 from vecstore.report import ConversionReport, RoundingErrors
 from vecstore.store import VectorStore
 from vecstore.store import open_store as open
+from vecstore.tokens import Tokens
 from vecstore.verify import Problem, verify
 from vecstore.version import __version__
 
 __all__ = [
+    "CommonComponent",
     "ConversionReport",
     "EmbeddingMatrix",
     "FormatError",
@@ -45,6 +48,7 @@ __all__ = [
     "StoreError",
     "TargetBusyError",
     "TargetError",
+    "Tokens",
     "VecstoreError",
     "VectorStore",
     "VocabularyError",

@@ -121,6 +121,11 @@ class KeyIndex(Sequence[str]):
         split(find, entries, _GRAIN)
         return rows[:entries] if batch.codes is None else rows[batch.codes]
 
+    def find_part(self, batch: KeyBatch, start: int, stop: int, rows: NDArray[np.int64]) -> None:
+        """Write the rows of entries start <= i < stop of a batch to `rows` (stop - start,), on the caller's thread."""
+        starts, stops = batch.starts[start:stop], batch.stops[start:stop]
+        find_rows(batch.data, starts, stops, *self._views, self._seed, 0, stop - start, rows)
+
     def find_one(self, key: str | bytes) -> int:
         """Return the row of one key, -1 where out of vocabulary."""
         row = self.row_of(key)

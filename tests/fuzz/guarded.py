@@ -36,6 +36,7 @@ from vecstore.kernels.narrowing import (
 )
 from vecstore.kernels.packing import measure_codes, pack_codes, pack_keys, pack_texts
 from vecstore.kernels.paging import ask_for_rows, count_absent
+from vecstore.kernels.pooling import pool_rows, pool_rows_bfloat16, pool_rows_float16, pool_rows_int8
 from vecstore.kernels.records import cut_records, survey
 from vecstore.kernels.sampling import draw_normal
 from vecstore.kernels.text import POWERS, find_lines, parse_lines
@@ -198,6 +199,35 @@ def call_gather_rows_float16(rng: Random) -> Call:
 
 def call_gather_rows_int8(rng: Random) -> Call:
     return gather_narrow(rng, gather_rows_int8, np.int8, scaled=True)
+
+
+def pool(rng: Random, kernel: Kernel, dtype: type, *, scaled: bool = False) -> Call:
+    v, n, d = rng.randint(0, 9), rng.choice([0, 1, 7]), rng.choice([0, 1, 3, 20, 300])
+    vectors = np.frombuffer(rng.randbytes(v * d * np.dtype(dtype).itemsize), dtype).reshape(v, d)
+    kept = (vectors, np.ones(v, np.float32)) if scaled else (vectors,)
+    offsets = np.cumsum([rng.randrange(3), *(rng.choice([0, 1, 5, 40]) for _ in range(n))]).astype(np.int64)
+    first = int(offsets[0])
+    rows = some_int64(rng, rng.choice([int(offsets[-1]) - first, rng.randint(0, int(offsets[-1]) - first)]), v)
+    weights = rng.choice([np.ones(v, np.float32), np.ones(0, np.float32)])
+    written = np.zeros(d), np.zeros(n, np.int64), np.zeros((n, d), np.float32)
+    args = (*kept, weights, rows, first, offsets, rng.randrange(4), rng.randrange(2), 0, n, *written)
+    return Call(kernel, args, tuple(range(len(args) - 3, len(args))))
+
+
+def call_pool_rows(rng: Random) -> Call:
+    return pool(rng, pool_rows, np.float32)
+
+
+def call_pool_rows_bfloat16(rng: Random) -> Call:
+    return pool(rng, pool_rows_bfloat16, np.uint16)
+
+
+def call_pool_rows_float16(rng: Random) -> Call:
+    return pool(rng, pool_rows_float16, np.uint16)
+
+
+def call_pool_rows_int8(rng: Random) -> Call:
+    return pool(rng, pool_rows_int8, np.int8, scaled=True)
 
 
 def some_bits(rng: Random) -> np.ndarray:
@@ -395,6 +425,10 @@ CALLS: list[Callable[[Random], Call]] = [
     call_gather_rows_bfloat16,
     call_gather_rows_float16,
     call_gather_rows_int8,
+    call_pool_rows,
+    call_pool_rows_bfloat16,
+    call_pool_rows_float16,
+    call_pool_rows_int8,
     call_holds_bfloat16,
     call_holds_float16,
     call_holds_int8,

@@ -11,6 +11,7 @@ Kernels run without the GIL, so `vecstore.threads` can run one kernel over sever
 ``lookup``     hashing keys, filling a table, finding rows
 ``narrowing``  float32 numbers in fewer bits, and back
 ``gathering``  rows of a matrix
+``pooling``    rows of documents, each document's made one
 ``sampling``   normal vectors from hashes
 ``packing``    keys put end to end
 ``paging``     pages of a mapped file, before they are touched
