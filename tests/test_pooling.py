@@ -170,22 +170,31 @@ def test_what_embed_does_not_take(store, given, error, text):
         store.embed(tokens_of([["nice"]]), **given)
 
 
-@pytest.mark.parametrize("offsets", [[], [0, 2, 1], [-1, 1], [0, 3], [[0, 1]]])
-def test_offsets_outside_their_tokens_are_an_error(store, offsets):
-    tokens = vecstore.Tokens(KeyBatch.of(["nice", "a"]), np.array(offsets, np.int64))
-    with pytest.raises(ValueError, match=re.escape("tokens: expected (n + 1,) offsets that ascend within 2 tokens")):
-        store.embed(tokens)
+def test_texts_may_be_lists_of_keys(store):
+    texts = [["nice", "a"], [], ["~oov"]]
+    np.testing.assert_array_equal(store.embed(texts), store.embed(tokens_of(texts)))
 
 
-def test_tokens_with_codes_are_an_error(store):
-    batch = KeyBatch.of(["nice", None])
-    with pytest.raises(ValueError, match="tokens: expected a batch without codes"):
-        store.embed(vecstore.Tokens(batch, np.array([0, 2])))
+class Splitter:
+    """A tokenizer of texts that are split at blanks, or of another make."""
+
+    def __init__(self, make):
+        self.make = make
+
+    def tokenize(self, texts):
+        return self.make([text.split() for text in texts])
+
+
+def test_texts_are_tokenized_if_a_tokenizer_is_given(store):
+    found = store.embed(["nice a", ""], tokenizer=Splitter(vecstore.Tokens.of))
+    np.testing.assert_array_equal(found, store.embed([["nice", "a"], []]))
 
 
 def test_texts_without_a_tokenizer_are_an_error(store):
-    with pytest.raises(TypeError, match="texts: expected Tokens, found list; give a tokenizer"):
+    with pytest.raises(TypeError, match="document 0: expected a list of tokens, found one str: 'nice'; split it"):
         store.embed(["nice"])
+    with pytest.raises(TypeError, match="tokenizer: expected one whose method tokenize returns Tokens, found list"):
+        store.embed(["nice"], tokenizer=Splitter(list))
 
 
 @pytest.mark.parametrize("pair", [False, True])

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vecstore.gather import gather
 from vecstore.index import KeyIndex
-from vecstore.keys import Keys, frozen
+from vecstore.keys import Keys
 from vecstore.layout import Metadata, StoreFiles, open_files
 from vecstore.matrix import EmbeddingMatrix, Oov, align
 from vecstore.pooling import Pooling, pool, sif_weights
@@ -339,7 +339,7 @@ class VectorStore:
         Parameters
         ----------
         texts : n texts
-            `Tokens`, or whatever `tokenizer` takes.
+            The tokens of each, as `Tokens` or whatever `Tokens.of` takes; or what `tokenizer` takes.
         pooling : {"mean", "sum", "max", "first"} or (v,) array of weights, default "mean"
             ``"max"`` is that of each component, ``"first"`` the vector of the first known token. With a weight for each
             row of this store, such as `sif_weights` gives, vectors are multiplied by their weights, added, and divided
@@ -364,16 +364,14 @@ class VectorStore:
         Raises
         ------
         TypeError
-            `texts` are not `Tokens` and there is no tokenizer, or `pooling` is neither a name nor an array of numbers.
+            A text is one str and there is no tokenizer, or `pooling` is neither a name nor an array of numbers.
         ValueError
-            `pooling` is an unknown name or has not v weights, `out` has the wrong shape, dtype or memory order, or the
-            tokens' offsets do not ascend within their batch.
+            `pooling` is an unknown name or has not v weights, `out` has the wrong shape, dtype or memory order, or a
+            token is null.
 
         Examples
         --------
-        >>> from vecstore.keys import KeyBatch
-        >>> tokens = vecstore.Tokens(KeyBatch.of(["nice", "work", "qwertzuiop"]), np.array([0, 2, 3]))
-        >>> vectors, counts = store.embed(tokens, return_counts=True)
+        >>> vectors, counts = store.embed([["nice", "work"], ["qwertzuiop"]], return_counts=True)
         >>> vectors[:, :3], counts
         (array([[ 0.35773998,  0.501505  , -0.82377005],
                [ 0.        ,  0.        ,  0.        ]], dtype=float32), array([2, 0]))
@@ -453,9 +451,7 @@ class VectorStore:
 
         Examples
         --------
-        >>> from vecstore.keys import KeyBatch
-        >>> tokens = vecstore.Tokens(KeyBatch.of(["nice", "work", "great"]), np.array([0, 2, 3]))
-        >>> store.embed_sequence(tokens, 3)[:, :, 0]
+        >>> store.embed_sequence([["nice", "work"], ["great"]], 3)[:, :, 0]
         array([[ 0.      ,  0.20189 ,  0.51359 ],
                [ 0.      ,  0.      , -0.026567]], dtype=float32)
         """
@@ -479,9 +475,7 @@ class VectorStore:
 
         Examples
         --------
-        >>> from vecstore.keys import KeyBatch
-        >>> tokens = vecstore.Tokens(KeyBatch.of(["nice", "work", "great"]), np.array([0, 2, 2, 3]))
-        >>> ragged = store.embed_ragged(tokens)
+        >>> ragged = store.embed_ragged([["nice", "work"], [], ["great"]])
         >>> ragged.type, [len(vectors) for vectors in ragged]
         (LargeListType(large_list<item: fixed_size_list<item: float>[50]>), [2, 0, 1])
         """
@@ -531,19 +525,12 @@ class VectorStore:
 
 
 def _tokens_of(texts: Any, tokenizer: Any) -> Tokens:
-    """Return texts as tokens whose offsets ascend within them."""
-    if not isinstance(texts, Tokens):
-        if not hasattr(tokenizer, "tokenize"):
-            raise TypeError(
-                f"texts: expected Tokens, found {type(texts).__name__}; give a tokenizer, which has a method tokenize"
-            )
-        texts = tokenizer.tokenize(texts)
-    offsets, t = frozen(texts.offsets, np.int64), len(texts.batch)
-    if texts.batch.codes is not None:
-        raise ValueError("tokens: expected a batch without codes")
-    if offsets.ndim != 1 or not len(offsets) or offsets[0] < 0 or offsets[-1] > t or np.any(offsets[1:] < offsets[:-1]):
-        raise ValueError(f"tokens: expected (n + 1,) offsets that ascend within {t:,} tokens")
-    return Tokens(texts.batch, offsets)
+    if tokenizer is None:
+        return Tokens.of(texts)
+    tokens = tokenizer.tokenize(texts)
+    if not isinstance(tokens, Tokens):
+        raise TypeError(f"tokenizer: expected one whose method tokenize returns Tokens, found {type(tokens).__name__}")
+    return tokens
 
 
 def _name(keys: Any, places: NDArray[np.int64]) -> str:
