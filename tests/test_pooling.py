@@ -1,5 +1,6 @@
 import re
 import shutil
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -222,3 +223,16 @@ def test_sif_weights_without_counts_are_one(store, counts):
 def test_what_sif_weights_do_not_take(store, counts, a, error, text):
     with pytest.raises(error, match=re.escape(text)):
         store.sif_weights(counts, a=a)
+
+
+def test_memory_beside_the_result_does_not_grow_with_the_texts(glove, glove_keys):
+    data, offsets = KeyBatch.of(glove_keys[:1000] * 1000).packed()
+    tokens = vecstore.Tokens(KeyBatch.from_offsets(data, offsets), np.array([0, 900_000, 1_000_000]))
+    glove.embed(tokens)
+    tracemalloc.start()
+    try:
+        glove.embed(tokens)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * (1 << 16) * 2 + (1 << 18)
