@@ -1,5 +1,7 @@
+import os
 import re
 import shutil
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -9,6 +11,7 @@ from gensim.models import KeyedVectors
 
 import vecstore
 from vecstore import pooling
+from vecstore.kernels.paging import ask_for_rows
 from vecstore.keys import KeyBatch
 from vecstore.threads import split
 
@@ -231,3 +234,32 @@ def test_sif_weights_without_counts_are_one(store, counts):
 def test_what_sif_weights_do_not_take(store, counts, a, error, text):
     with pytest.raises(error, match=re.escape(text)):
         store.sif_weights(counts, a=a)
+
+
+def test_memory_beside_the_result_does_not_grow_with_the_texts(glove, glove_keys):
+    data, offsets = KeyBatch.of(glove_keys[:1000] * 1000).packed()
+    tokens = vecstore.Tokens(KeyBatch.from_offsets(data, offsets), np.array([0, 900_000, 1_000_000]))
+    glove.embed(tokens)
+    tracemalloc.start()
+    try:
+        glove.embed(tokens)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * (1 << 16) * 2 + (1 << 18)
+
+
+def test_embed_asks_for_rows_that_are_not_in_memory(tmp_path, monkeypatch):
+    vectors = np.random.default_rng(0).standard_normal((40_000, 25), dtype=np.float32)
+    vecstore.convert((map(str, range(len(vectors))), vectors), tmp_path / "store")
+    texts = [[str(row) for row in text] for text in np.random.default_rng(1).integers(0, 45_000, (30, 100))]
+    asked = []
+    monkeypatch.setattr(
+        "vecstore.gather.ask_for_rows", lambda *args: asked.append(args[2][slice(*args[-2:])]) or ask_for_rows(*args)
+    )
+    with (tmp_path / "store" / "vectors.npy").open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with vecstore.open(tmp_path / "store") as store:
+        np.testing.assert_array_equal(store.embed(tokens_of(texts)), expected_of(store, texts, "mean")[0])
+        rows = store.find([key for text in texts for key in text])
+    np.testing.assert_array_equal(np.concatenate(asked), np.unique(rows[rows >= 0]))

@@ -1,4 +1,4 @@
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -131,6 +131,13 @@ def test_a_sum_is_rounded_once():
     vectors = frozen(np.array([[2.0**24], [1.0], [-(2.0**24)]], np.float32))
     rows, offsets = np.array([0, 1, 1, 1, 2]), np.array([0, 5])
     assert pooled("float32", (vectors,), rows, offsets, "sum")[0].item() == 3
+
+
+def test_rows_are_added_in_the_order_of_their_tokens():
+    vectors = frozen(np.array([[1e30], [1], [-1e30], [2], [4]], np.float32))
+    for rows in map(np.array, permutations(range(5))):
+        found, _ = pooled("float32", (vectors,), rows, np.array([0, 5]), "sum")
+        np.testing.assert_array_equal(found, reference.pool(vectors, rows, [0, 5], "sum")[0])
 
 
 @pytest.mark.parametrize("rows", [[0, 1], [1, 0]])
