@@ -115,11 +115,12 @@ class KeyIndex(Sequence[str]):
         rows = np.empty(entries + 1, np.int64)
         rows[entries] = -1  # what code -1 reads
 
-        def find(start: int, stop: int) -> None:
-            find_rows(batch.data, batch.starts, batch.stops, *self._views, self._seed, start, stop, rows)
-
-        split(find, entries, _GRAIN)
+        split(lambda start, stop: self.find_entries(batch, start, stop, rows), entries, _GRAIN)
         return rows[:entries] if batch.codes is None else rows[batch.codes]
+
+    def find_entries(self, batch: KeyBatch, start: int, stop: int, rows: NDArray[np.int64]) -> None:
+        """Write the rows of entries start <= i < stop of a batch to `rows`, on this thread."""
+        find_rows(batch.data, batch.starts, batch.stops, *self._views, self._seed, start, stop, rows)
 
     def find_one(self, key: str | bytes) -> int:
         """Return the row of one key, -1 where out of vocabulary."""
