@@ -18,6 +18,7 @@ ORDER = [
     "kernels.gathering",
     "kernels.ints",
     "kernels.lookup",
+    "kernels.recalling",
     "kernels.counting",
     "kernels.cutting",
     "kernels.padding",

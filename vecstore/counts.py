@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.errors import FormatError
-from vecstore.index import fill_slots, slots_for
+from vecstore.index import fill_slots, new_memo, slots_for
 from vecstore.kernels.counting import COUNT, DOCUMENTS, FIRST, count_keys
 from vecstore.keys import KeyBatch, Keys, frozen
 from vecstore.tokenizer import Tokenizer, each_piece
@@ -221,7 +221,10 @@ def count(texts: Keys | Tokens, tokenizer: Tokenizer | None = None) -> Counts:
     tables: dict[int, _Table] = {}
 
     def add(first: int, tokens: Tokens) -> None:
-        tables.setdefault(threading.get_ident(), _Table()).add(first, tokens)
+        thread = threading.get_ident()
+        if thread not in tables:
+            tables[thread] = _Table()
+        tables[thread].add(first, tokens)
 
     documents = each_piece(texts, tokenizer or Tokenizer(), add)
     batches = [table.batch for table in tables.values()]
@@ -242,6 +245,7 @@ class _Table:
         self.tallies = np.empty((_KEYS, 4), np.int64)
         self.slots = np.zeros(slots_for(_KEYS), np.uint64)
         self.seed = 0
+        self.memo = new_memo()
 
     def __len__(self) -> int:
         return int(self.used[0])
@@ -255,7 +259,7 @@ class _Table:
         batch, done = tokens.batch, 0
         arrays = (batch.data, batch.starts, batch.stops, tokens.offsets, first)
         while True:
-            table = (self.seed, self.slots, self.data, self.offsets, self.tallies)
+            table = (self.seed, self.slots, self.data, self.offsets, self.tallies, self.memo)
             done = count_keys(*arrays, done, *table, self.used)
             if done == len(batch):
                 return

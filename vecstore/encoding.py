@@ -3,6 +3,7 @@
 The reference is Keras: ``Tokenizer.texts_to_sequences``, then ``pad_sequences``.
 """
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vecstore.errors import VocabularyError
-from vecstore.index import KeyIndex
+from vecstore.index import KeyIndex, new_memo
 from vecstore.kernels.padding import keep_ids, pad_ids
 from vecstore.keys import Keys, frozen
 from vecstore.threads import split
@@ -170,12 +171,15 @@ class _Encoder:
         self, texts: Keys | Tokens, tokenizer: Tokenizer | None, most: int | None, *, from_end: bool
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """Return the ids of all documents end to end, and where each one's are: (n + 1,)."""
+        memos: dict[int, NDArray[np.uint64]] = {}
         pieces: dict[int, tuple[NDArray[np.int32], NDArray[np.int64]]] = {}
 
         def add(first: int, tokens: Tokens) -> None:
             batch = tokens.batch
-            rows = np.empty(len(batch), np.int64)
-            self.index.find_entries(batch, 0, len(batch), rows)
+            thread = threading.get_ident()
+            if thread not in memos:
+                memos[thread] = new_memo()
+            rows = self.index.find_tokens(batch, memos[thread])
             ids, offsets = np.empty(len(batch), np.int32), np.empty(len(tokens) + 1, np.int64)
             limit = len(batch) if most is None else most
             keep_ids(rows, tokens.offsets, self.ids, limit, int(from_end), ids, offsets)

@@ -21,7 +21,7 @@ from vecstore.texts import Texts
 from vecstore.threads import num_threads, split
 from vecstore.tokens import Tokens
 
-__all__ = ["FILTERS", "Tokenizer", "each_piece"]
+__all__ = ["FILTERS", "Tokenizer", "each_piece", "tables"]
 
 FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 """What Keras filters: ASCII's punctuation but the apostrophe, tabs and newlines."""
@@ -115,10 +115,10 @@ class Tokenizer:
             return Tokens.of([self._words_of(texts, i) for i in range(start, stop)])
         size = int((texts.stops[start:stop] - texts.starts[start:stop]).sum())
         out = np.empty(size, np.uint8)
-        offsets = np.empty((size + stop - start) // 2 + 1, np.int64)
+        offsets = np.empty((size + stop - start) // 2 + 2, np.int64)
         counts = np.empty(stop - start, np.int64)
-        tables = _tables(self.filters, self.lower, self.split)
-        tokens = cut_texts(texts.data, texts.starts, texts.stops, *tables, start, stop, out, offsets, counts)
+        lookups = tables(self.filters, self.lower, self.split)
+        tokens = cut_texts(texts.data, texts.starts, texts.stops, *lookups, start, stop, out, offsets, counts)
         offsets = offsets[: tokens + 1]
         batch = KeyBatch(frozen(out), frozen(offsets[:-1]), frozen(offsets[1:]))
         marked = np.flatnonzero(counts < 0)
@@ -141,8 +141,8 @@ def each_piece(texts: Keys | Tokens, tokenizer: Tokenizer, work: Callable[[int, 
     """Call ``work(first, tokens)`` on pieces of a few hundred kilobytes; return how many documents there are.
 
     `first` is the number of a piece's first document. The pieces come in any order and on several threads at a
-    time, those of one thread in ascending order. `Tokens` are taken as they are, all else is text. In memory are a block
-    of the texts and a piece a thread.
+    time, those of one thread in ascending order. `Tokens` are taken as they are, all else is text. In memory are a
+    block of the texts and a piece a thread.
     """
     if isinstance(texts, Tokens):
         _each(texts.cuts(_PIECE_TOKENS), num_threads(), texts.part, work, 0)
@@ -186,7 +186,7 @@ def _with_others(batch: KeyBatch, others: KeyBatch, places: NDArray[np.bool_]) -
 
 
 @lru_cache(64)
-def _tables(filters: str, lower: bool, split: str) -> tuple[NDArray[Any], ...]:
+def tables(filters: str, lower: bool, split: str) -> tuple[NDArray[Any], ...]:
     """Return letters, pages and codes, as `cut_texts` reads them."""
     lowered = dict(_lowered()) if lower else {}
     # The lowered text is what is filtered, and no character of it has an upper case's code point.

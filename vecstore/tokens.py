@@ -44,14 +44,14 @@ class Tokens:
         Parameters
         ----------
         documents : iterable of documents
-            A list of lists of str; an Arrow array of a list type (list, large_list, list_view, fixed-size list), chunked
-            or not, of strings; a column of lists of pandas or polars; any iterable of iterables of str. A null document
-            is empty. Arrow's bytes are used as they are.
+            A list of lists of str; an Arrow array of a list type (list, large_list, list_view, fixed-size list) of
+            strings, chunked or not; a column of lists of pandas or polars; any iterable of iterables of str. A null
+            document is empty. Arrow's bytes are used as they are.
 
         Raises
         ------
         ValueError
-            A token is null, or has no UTF-8: it would be counted, or its place kept, as no one token.
+            A token is null, or has no UTF-8: no vocabulary can hold it, and to drop it would move those after it.
         TypeError
             A document is one str, or something in it is no token.
         """

@@ -9,6 +9,7 @@ Kernels run without the GIL, so `vecstore.threads` can run one kernel over sever
 ``objects``    Python's own objects: the text of a str, the items of a tuple
 ``machine``    how a kernel is called
 ``lookup``     hashing keys, filling a table, finding rows
+``recalling``  tokens of running text found, most of them again
 ``counting``   how often each token was seen
 ``narrowing``  float32 numbers in fewer bits, and back
 ``gathering``  rows of a matrix

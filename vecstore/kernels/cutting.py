@@ -8,7 +8,7 @@ marked for the caller to judge.
 
 Checked by the caller: text i is ``data[starts[i]:stops[i]]`` and lies within `data`; `letters` and `pages` (0x1100,)
 are whole, `codes` as long as `pages` says, and no code point in it has more bytes of UTF-8 than the one it is for.
-`out` has room for the bytes of all texts of the range, and `offsets` for half of them, one for each text and one more.
+`out` has room for the bytes of all texts of the range, and `offsets` for half of them, half of the texts and two more.
 """
 
 import numpy as np
@@ -91,40 +91,43 @@ def _encode(code, out, at):
 def cut_texts(data, starts, stops, letters, pages, codes, start, stop, out, offsets, counts):
     """Cut texts start <= i < stop; write their tokens to `out`, end to end.
 
-    Token t lies at ``out[offsets[t]:offsets[t + 1]]``. ``counts[i - start]`` becomes the number of tokens of a text, -1 where it is marked. Returns the number of all.
+    Token t lies at ``out[offsets[t]:offsets[t + 1]]``. ``counts[i - start]`` becomes the number of tokens of a text, -1
+    where it is marked. Returns the number of all.
     """
     tokens = 0
     written = 0
+    begun = 0
     offsets[0] = 0
     for i in range(start, stop):
         before = tokens
-        begun = written
         text = written
         at = starts[i]
         end = stops[i]
         while at < end:
             byte = load8(data, at)
             if byte < 0x80:
+                # No branch: where words end follows no pattern. What is not to stay is written over by the next.
                 at += 1
                 letter = letters[byte]
+                out[written] = letter
+                offsets[tokens + 1] = written
                 separates = letter == SEPARATOR
-                if not separates:
-                    out[written] = letter
-                    written += 1
-            else:
-                code, size = _decode(data, at, end)
-                if size == 0:
-                    break
-                at += size
-                page = np.int64(pages[code >> 8])
-                if page:
-                    code = codes[page * 256 + np.int64(code & np.uint32(0xFF))]
-                if code == _SPECIAL:
-                    break
-                separates = code == _SEPARATES
-                if not separates:
-                    written += _encode(code, out, written)
-            if separates and written > begun:
+                tokens += 1 if separates and written != begun else 0
+                begun = written if separates else begun
+                written += 0 if separates else 1
+                continue
+            code, size = _decode(data, at, end)
+            if size == 0:
+                break
+            at += size
+            page = np.int64(pages[code >> 8])
+            if page:
+                code = codes[page * 256 + np.int64(code & np.uint32(0xFF))]
+            if code == _SPECIAL:
+                break
+            if code != _SEPARATES:
+                written += _encode(code, out, written)
+            elif written > begun:
                 tokens += 1
                 offsets[tokens] = written
                 begun = written
@@ -132,9 +135,11 @@ def cut_texts(data, starts, stops, letters, pages, codes, start, stop, out, offs
             if written > begun:
                 tokens += 1
                 offsets[tokens] = written
+            begun = written
             counts[i - start] = tokens - before
             continue
         tokens = before
         written = text
+        begun = text
         counts[i - start] = -1
     return tokens
