@@ -241,3 +241,30 @@ def pool(
             total = total / len(known)
         out[i] = total
     return out, counts
+
+
+def cut(text: str, filters: str, lower: bool, split: str) -> list[str]:
+    """Cut a text as Keras's `text_to_word_sequence` does."""
+    text = text.lower() if lower else text
+    for character in dict.fromkeys(filters):
+        # A filter that is in `split` would be replaced in what was put in another's place.
+        text = text.replace(character, "\ud800")
+    return [word for word in text.replace("\ud800", split).split(split) if word]
+
+
+def tally(documents: Iterable[Sequence[Any]]) -> dict[Any, list[int]]:
+    """Return how often each token occurs, in how many documents, and in which first, by first appearance."""
+    tallies: dict[Any, list[int]] = {}
+    for i, document in enumerate(documents):
+        for token in document:
+            tallies.setdefault(token, [0, 0, i])[0] += 1
+        for token in set(document):
+            tallies[token][1] += 1
+    return tallies
+
+
+def pad(sequences: Sequence[Sequence[int]], length: int, padding: str, truncating: str, value: int) -> list[list[int]]:
+    """Return sequences as rows of one length, as Keras's `pad_sequences` does."""
+    cut_ones = [list(ids[-length:] if truncating == "pre" else ids[:length]) if length else [] for ids in sequences]
+    fills = [[value] * (length - len(ids)) for ids in cut_ones]
+    return [fill + ids if padding == "pre" else ids + fill for ids, fill in zip(cut_ones, fills, strict=True)]

@@ -5,6 +5,7 @@ import tracemalloc
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import reference
 from gensim.models import KeyedVectors
@@ -125,8 +126,8 @@ def test_bits_of_a_text_do_not_depend_on_its_neighbours(glove, glove_texts):
     assert together.tobytes() == alone.tobytes()
 
 
-def test_tokens_may_begin_and_end_anywhere_in_their_batch(store):
-    tokens = vecstore.Tokens(KeyBatch.of(["a", "nice", "größe", "a"]), np.array([1, 2, 3]))
+def test_tokens_may_be_a_part_of_others(store):
+    tokens = tokens_of([["a"], ["nice"], ["größe"], ["a"]]).part(1, 3)
     np.testing.assert_array_equal(store.embed(tokens), store[["nice", "größe"]])
 
 
@@ -173,31 +174,15 @@ def test_what_embed_does_not_take(store, given, error, text):
         store.embed(tokens_of([["nice"]]), **given)
 
 
-def test_texts_may_be_lists_of_keys(store):
-    texts = [["nice", "a"], [], ["~oov"]]
-    np.testing.assert_array_equal(store.embed(texts), store.embed(tokens_of(texts)))
+def test_texts_are_cut_as_keras_cuts_them(store):
+    np.testing.assert_array_equal(store.embed(["Nice, a!", None]), store.embed(tokens_of([["nice", "a"], []])))
+    found = store.embed(pa.array(["Nice|a"]), tokenizer=vecstore.Tokenizer(lower=False, split="|"))
+    np.testing.assert_array_equal(found, store.embed(tokens_of([["Nice", "a"]])))
 
 
-class Splitter:
-    """A tokenizer of texts that are split at blanks, or of another make."""
-
-    def __init__(self, make):
-        self.make = make
-
-    def tokenize(self, texts):
-        return self.make([text.split() for text in texts])
-
-
-def test_texts_are_tokenized_if_a_tokenizer_is_given(store):
-    found = store.embed(["nice a", ""], tokenizer=Splitter(vecstore.Tokens.of))
-    np.testing.assert_array_equal(found, store.embed([["nice", "a"], []]))
-
-
-def test_texts_without_a_tokenizer_are_an_error(store):
-    with pytest.raises(TypeError, match="document 0: expected a list of tokens, found one str: 'nice'; split it"):
-        store.embed(["nice"])
-    with pytest.raises(TypeError, match="tokenizer: expected one whose method tokenize returns Tokens, found list"):
-        store.embed(["nice"], tokenizer=Splitter(list))
+def test_texts_that_are_cut_already_are_an_error(store):
+    with pytest.raises(TypeError, match=r"text 0: expected str, found list; Tokens\.of takes tokens"):
+        store.embed([["nice"]])
 
 
 @pytest.mark.parametrize("pair", [False, True])

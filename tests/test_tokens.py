@@ -1,134 +1,119 @@
 import re
-from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vecstore import Tokens
 from vecstore.keys import KeyBatch
+from vecstore.tokens import Tokens
 
-DOCUMENTS = [["nice", "größe", ""], [], ["日本語"], [], ["nice"]]
-NULL = [["nice", "größe"], None, ["日本語"], []]
-
-
-def lists_of(tokens):
-    """Return tokens as lists of bytes."""
-    batch, offsets = tokens.batch, tokens.offsets.tolist()
-    assert batch.codes is None
-    keys = [batch.data[start:stop].tobytes() for start, stop in zip(batch.starts, batch.stops, strict=True)]
-    return [keys[start:stop] for start, stop in pairwise(offsets)]
-
-
-def encoded(documents):
-    return [[reference.encode(key) for key in document or ()] for document in documents]
-
-
-def arrow(kind, strings=pa.string):
-    return lambda documents: pa.array(documents, kind(strings()))
-
-
-def sliced(documents):
-    return pa.array([["?"], *documents, ["?", "?"]], pa.list_(pa.string()))[1:-1]
-
-
-def over_tokens(documents):
-    """Make an Arrow array whose nulls lie over tokens of their own."""
-    filled = pa.array([["?", "?"] if document is None else document for document in documents], pa.list_(pa.string()))
-    nulls = pa.array([document is None for document in documents])
-    return pa.ListArray.from_arrays(filled.offsets, filled.values, mask=nulls)
-
-
+DOCUMENTS = [["nice", "größe"], [], ["nice"], ["", "日本語", "🙂"]]
+NULLS = [["a", "b"], None, ["c"]]
+KINDS = {
+    "list": pa.list_(pa.string()),
+    "large_list": pa.large_list(pa.large_string()),
+    "list_view": pa.list_view(pa.string()),
+    "large_list_view": pa.large_list_view(pa.string()),
+    "string_view": pa.list_(pa.string_view()),
+    "dictionary": pa.list_(pa.dictionary(pa.int8(), pa.string())),
+}
 CONTAINERS = {
-    "lists": list,
-    "tuple of tuples": lambda documents: tuple(None if d is None else tuple(d) for d in documents),
-    "generators": lambda documents: (None if d is None else (key for key in d) for d in documents),
-    "NumPy arrays": lambda documents: [None if d is None else np.array(d, object) for d in documents],
-    "pandas columns": lambda documents: [None if d is None else pd.Series(d, dtype=object) for d in documents],
-    "Arrow lists": arrow(pa.list_),
-    "Arrow large lists": arrow(pa.large_list),
-    "Arrow lists of large strings": arrow(pa.list_, pa.large_string),
-    "Arrow lists of dictionaries": arrow(pa.list_, lambda: pa.dictionary(pa.int32(), pa.string())),
-    "Arrow lists, sliced": sliced,
-    "Arrow lists, nulls over tokens": over_tokens,
-    "Arrow lists, chunked": lambda d: pa.chunked_array([arrow(pa.list_)(d[:2]), arrow(pa.list_)(d[2:])]),
+    "list": list,
+    "tuples": lambda documents: tuple(document and tuple(document) for document in documents),
+    "generators": lambda documents: (document and iter(document) for document in documents),
     "pandas": lambda documents: pd.Series(documents, dtype=object),
-    "pandas of Arrow": lambda documents: pd.Series(documents, dtype=pd.ArrowDtype(pa.list_(pa.string()))),
+    "pandas arrow": lambda documents: pd.Series(documents, dtype=pd.ArrowDtype(KINDS["list"])),
     "polars": lambda documents: pl.Series(documents, dtype=pl.List(pl.String)),
+    **{name: lambda documents, kind=kind: pa.array(documents, kind) for name, kind in KINDS.items()},
+    "chunked": lambda documents: pa.chunked_array([documents[:1], [], documents[1:]], KINDS["list"]),
+    "sliced": lambda documents: pa.array([["x"], *documents, ["y"]], KINDS["list"]).slice(1, len(documents)),
 }
 
 
-@pytest.mark.parametrize("documents", [DOCUMENTS, NULL], ids=["documents", "a null"])
-@pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
-def test_tokens_of_a_container_are_its_documents(make, documents):
-    tokens = Tokens.of(make(documents))
-    assert lists_of(tokens) == encoded(documents)
+@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize("documents", [DOCUMENTS, NULLS, [], [[]]], ids=["documents", "nulls", "none", "empty"])
+def test_tokens_come_from_any_container(name, documents):
+    tokens = Tokens.of(CONTAINERS[name](documents))
+    assert tokens.lists() == [document or [] for document in documents]
     assert len(tokens) == len(documents)
+    assert tokens.batch.codes is None
+    assert tokens.offsets.tolist() == np.cumsum([0, *(len(document or []) for document in documents)]).tolist()
+    assert tokens.offsets.dtype == np.int64
 
 
-def test_tokens_of_fixed_size_lists_are_their_documents():
-    documents = [["a", "b"], None, ["c", "d"]]
-    for array in pa.array(documents, pa.list_(pa.string(), 2)), pa.array([["?"] * 2, *documents])[1:]:
-        assert lists_of(Tokens.of(array)) == encoded(documents)
+def test_tokens_come_from_lists_of_one_size():
+    array = pa.array([["a", "b"], None, ["c", "d"]], pa.list_(pa.string(), 2))
+    assert Tokens.of(array).lists() == [["a", "b"], [], ["c", "d"]]
+    assert Tokens.of(array.slice(1)).lists() == [[], ["c", "d"]]
+    assert Tokens.of(np.array([["a", "b"], ["c", "d"]])).lists() == [["a", "b"], ["c", "d"]]
 
 
-@pytest.mark.parametrize(
-    "nothing",
-    [[], iter(()), pa.array([], pa.list_(pa.string())), pa.chunked_array([], pa.list_(pa.string())), pa.nulls(0)],
-)
-def test_tokens_of_nothing_are_no_documents(nothing):
-    tokens = Tokens.of(nothing)
-    assert (len(tokens), len(tokens.batch), tokens.offsets.tolist()) == (0, 0, [0])
+def test_what_lies_behind_a_null_document_is_no_part_of_it():
+    values = pa.array(["a", "hidden", "b"])
+    array = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3]), values, mask=pa.array([False, True, False]))
+    assert Tokens.of(array).lists() == [["a"], [], ["b"]]
 
 
-def test_tokens_of_nulls_are_empty_documents():
-    assert lists_of(Tokens.of(pa.nulls(2))) == lists_of(Tokens.of([None, None])) == [[], []]
+def test_nulls_alone_are_empty_documents():
+    assert Tokens.of(pa.nulls(2)).lists() == [[], []]
+    assert Tokens.of([None, np.nan]).lists() == [[], []]
 
 
-def test_tokens_of_tokens_are_themselves():
+def test_tokens_of_arrow_share_its_bytes():
+    array = pa.array(DOCUMENTS, KINDS["large_list"])
+    assert np.shares_memory(Tokens.of(array).batch.data, np.frombuffer(array.values.buffers()[2], np.uint8))
+
+
+def test_tokens_of_tokens_are_those():
     tokens = Tokens.of(DOCUMENTS)
     assert Tokens.of(tokens) is tokens
 
 
-@given(st.lists(st.none() | st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=5), max_size=5)))
-def test_tokens_of_any_text_are_its_documents(documents):
-    assert lists_of(Tokens.of(documents)) == encoded(documents)
-    assert lists_of(Tokens.of(pa.array(documents, pa.list_(pa.string())))) == encoded(documents)
+@pytest.mark.parametrize("name", ["list", "generators", "pandas", "polars", *KINDS])
+def test_a_null_token_is_an_error_that_names_its_place(name):
+    with pytest.raises(ValueError, match="document 2, token 1: expected text, found a null"):
+        Tokens.of(CONTAINERS[name]([["a"], [], ["b", None]]))
+
+
+def test_a_lone_surrogate_is_an_error_that_names_its_place():
+    with pytest.raises(ValueError, match="document 1, token 0: expected text, found a null or a lone surrogate"):
+        Tokens.of([["a"], ["\ud800"]])
 
 
 @pytest.mark.parametrize(
     ("documents", "message"),
     [
-        ("nice", "expected lists of tokens, found str: 'nice'"),
-        (7, "expected lists of tokens, found int: 7"),
-        ([["a"], "nice"], "document 1: expected a list of tokens, found one str: 'nice'; split it"),
-        ([["a"], 7], "document 1: expected a list of tokens, found int: 7"),
-        ([["a", 7]], "key 1: expected str, bytes or None, found int: 7"),
-        (pa.array(["nice"]), "expected an Arrow array of lists of strings, found string; name a tokenizer"),
-        (pd.Series(["nice"]), "expected an Arrow array of lists of strings, found"),
-        (pd.Series([["nice"], 7]), "document 1: expected a list of tokens, found int: 7"),
+        ("text", "expected documents, each a list of tokens, found str"),
+        (3, "expected documents, each a list of tokens, found int"),
+        (["text"], r"document 0: expected a list of tokens, found str; Tokenizer\.tokenize takes texts"),
+        ([["a"], 3], "document 1: expected a list of tokens, found int"),
+        ([["a"], ["b", 3]], "document 1, token 1: expected str, found int"),
+        (pa.array(["text"]), "expected an Arrow array of lists of strings, found string"),
         (pa.array([[1]]), "expected an Arrow array of strings, found int64"),
     ],
 )
-def test_what_has_no_tokens_is_an_error(documents, message):
-    with pytest.raises(TypeError, match=re.escape(message)):
+def test_what_is_no_documents_is_an_error(documents, message):
+    with pytest.raises(TypeError, match=message):
         Tokens.of(documents)
 
 
-@pytest.mark.parametrize("documents", [[["nice", None]], pa.array([["nice", None]])])
-def test_a_null_token_is_an_error(documents):
-    with pytest.raises(ValueError, match="key 1: expected a key, found a null"):
-        Tokens.of(documents)
+@given(st.lists(st.lists(st.text(max_size=3), max_size=4)), st.integers(1, 5))
+def test_parts_and_what_is_joined_of_them_hold_all_documents(documents, most):
+    tokens = Tokens.of(documents)
+    cuts = tokens.cuts(most)
+    parts = [tokens.part(*cut) for cut in cuts]
+    assert [document for part in parts for document in part.lists()] == documents
+    assert all(part.offsets[0] == 0 and (len(part.batch) <= most or len(part) == 1) for part in parts)
+    assert Tokens.joined(parts).lists() == documents
 
 
-@pytest.mark.parametrize("offsets", [[], [0, 2, 1], [-1, 1], [0, 3], [[0, 1]]])
+@pytest.mark.parametrize("offsets", [[], [0, 2, 1], [-1, 1], [1, 2], [0, 3], [[0, 1]]])
 def test_offsets_outside_their_tokens_are_an_error(offsets):
-    with pytest.raises(ValueError, match=re.escape("expected (n + 1,) offsets that ascend within 2 tokens")):
+    with pytest.raises(ValueError, match=re.escape("expected (n + 1,) offsets that ascend from 0 within 2 tokens")):
         Tokens(KeyBatch.of(["nice", "a"]), np.array(offsets, np.int64))
 
 

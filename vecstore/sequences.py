@@ -1,10 +1,11 @@
 """Documents to sequences of vectors: one for each token, padded to one length, or ragged as Arrow has it."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vecstore.choices import Side
 from vecstore.gather import gather, new_or_checked
 from vecstore.index import KeyIndex
 from vecstore.storage import StoredVectors
@@ -13,10 +14,7 @@ from vecstore.tokens import Tokens
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Side", "embed_padded", "embed_ragged"]
-
-Side = Literal["pre", "post"]
-"""Where a sequence is padded or cut: at its beginning or its end."""
+__all__ = ["embed_padded", "embed_ragged"]
 
 _BLOCK = 1 << 16  # places of the result that are filled at a time
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from vecstore.choices import Side
 from vecstore.gather import gather
 from vecstore.index import KeyIndex
 from vecstore.keys import Keys
 from vecstore.layout import Metadata, StoreFiles, open_files
 from vecstore.matrix import EmbeddingMatrix, Oov, align
 from vecstore.pooling import Pooling, pool, sif_weights
-from vecstore.sequences import Side, embed_padded, embed_ragged
+from vecstore.sequences import embed_padded, embed_ragged
 from vecstore.storage import StoredVectors
+from vecstore.tokenizer import Tokenizer
 from vecstore.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -309,7 +311,7 @@ class VectorStore:
         *,
         pooling: Pooling = ...,
         normalize: bool = ...,
-        tokenizer: Any = ...,
+        tokenizer: Tokenizer | None = ...,
         out: NDArray[np.float32] | None = ...,
         return_counts: Literal[False] = ...,
     ) -> NDArray[np.float32]: ...
@@ -320,7 +322,7 @@ class VectorStore:
         *,
         pooling: Pooling = ...,
         normalize: bool = ...,
-        tokenizer: Any = ...,
+        tokenizer: Tokenizer | None = ...,
         out: NDArray[np.float32] | None = ...,
         return_counts: Literal[True],
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
@@ -330,7 +332,7 @@ class VectorStore:
         *,
         pooling: Pooling = "mean",
         normalize: bool = False,
-        tokenizer: Any = None,
+        tokenizer: Tokenizer | None = None,
         out: NDArray[np.float32] | None = None,
         return_counts: bool = False,
     ) -> Any:
@@ -339,15 +341,15 @@ class VectorStore:
         Parameters
         ----------
         texts : n texts
-            The tokens of each, as `Tokens` or whatever `Tokens.of` takes; or what `tokenizer` takes.
+            Whatever `Texts.of` takes, each a text to be cut; `Tokens` (``Tokens.of(documents)``) are taken as they are.
         pooling : {"mean", "sum", "max", "first"} or (v,) array of weights, default "mean"
             ``"max"`` is that of each component, ``"first"`` the vector of the first known token. With a weight for each
             row of this store, such as `sif_weights` gives, vectors are multiplied by their weights, added, and divided
             by the number of known tokens.
         normalize : bool, default False
             Whether to divide each vector by its length; zeros stay zeros.
-        tokenizer : optional
-            Has a method ``tokenize(texts)`` that returns `Tokens`.
+        tokenizer : Tokenizer, optional
+            How texts are cut; the default is ``Tokenizer()``, which does as Keras's does.
         out : (n, d) float32 array, optional
             C-contiguous array to write into.
         return_counts : bool, default False
@@ -364,14 +366,15 @@ class VectorStore:
         Raises
         ------
         TypeError
-            A text is one str and there is no tokenizer, or `pooling` is neither a name nor an array of numbers.
+            `texts` is one str or holds something that is no text, or `pooling` is neither a name nor an array of
+            numbers.
         ValueError
             `pooling` is an unknown name or has not v weights, `out` has the wrong shape, dtype or memory order, or a
-            token is null.
+            text has no UTF-8.
 
         Examples
         --------
-        >>> vectors, counts = store.embed([["nice", "work"], ["qwertzuiop"]], return_counts=True)
+        >>> vectors, counts = store.embed(["Nice work!", "qwertzuiop"], return_counts=True)
         >>> vectors[:, :3], counts
         (array([[ 0.35773998,  0.501505  , -0.82377005],
                [ 0.        ,  0.        ,  0.        ]], dtype=float32), array([2, 0]))
@@ -422,7 +425,7 @@ class VectorStore:
         *,
         padding: Side = "pre",
         truncating: Side = "pre",
-        tokenizer: Any = None,
+        tokenizer: Tokenizer | None = None,
         out: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Return the vectors of each text's tokens, in their order, padded with zeros or cut to one length.
@@ -451,14 +454,14 @@ class VectorStore:
 
         Examples
         --------
-        >>> store.embed_sequence([["nice", "work"], ["great"]], 3)[:, :, 0]
+        >>> store.embed_sequence(["Nice work!", "great"], 3)[:, :, 0]
         array([[ 0.      ,  0.20189 ,  0.51359 ],
                [ 0.      ,  0.      , -0.026567]], dtype=float32)
         """
         tokens, vectors = _tokens_of(texts, tokenizer), self._open_files.vectors
         return embed_padded(self.keys, vectors, tokens, length, padding=padding, truncating=truncating, out=out)
 
-    def embed_ragged(self, texts: Any, *, tokenizer: Any = None) -> "pa.LargeListArray":
+    def embed_ragged(self, texts: Any, *, tokenizer: Tokenizer | None = None) -> "pa.LargeListArray":
         """Return the vectors of each text's tokens, in their order, as Arrow's lists; needs memory for all of them.
 
         Takes what `embed` takes. A token that is out of vocabulary keeps its place and is zeros.
@@ -475,7 +478,7 @@ class VectorStore:
 
         Examples
         --------
-        >>> ragged = store.embed_ragged([["nice", "work"], [], ["great"]])
+        >>> ragged = store.embed_ragged(["Nice work!", "", "great"])
         >>> ragged.type, [len(vectors) for vectors in ragged]
         (LargeListType(large_list<item: fixed_size_list<item: float>[50]>), [2, 0, 1])
         """
@@ -524,13 +527,8 @@ class VectorStore:
         return f"VectorStore({str(self._path)!r}: {len(self):,} x {self.dim} {self.dtype}{stored})"
 
 
-def _tokens_of(texts: Any, tokenizer: Any) -> Tokens:
-    if tokenizer is None:
-        return Tokens.of(texts)
-    tokens = tokenizer.tokenize(texts)
-    if not isinstance(tokens, Tokens):
-        raise TypeError(f"tokenizer: expected one whose method tokenize returns Tokens, found {type(tokens).__name__}")
-    return tokens
+def _tokens_of(texts: Any, tokenizer: Tokenizer | None) -> Tokens:
+    return texts if isinstance(texts, Tokens) else (tokenizer or Tokenizer()).tokenize(texts)
 
 
 def _name(keys: Any, places: NDArray[np.int64]) -> str:
