@@ -23,7 +23,7 @@ with warnings.catch_warnings():
 TEXTS = ["the nice, nice day", "", "The day of Größe", None, "a the the the the the"]
 WORDS = {"the": 1, "nice": 2, "day": 3, "größe": 4}
 sides = st.sampled_from(["pre", "post"])
-texts = st.lists(st.text(st.sampled_from("abcdABΣσ é!\n"), max_size=12), min_size=1)
+texts = st.lists(st.text(st.sampled_from("abcdABΣ\u03c3 é!\n"), max_size=12), min_size=1)
 
 
 def fitted(given_texts, **options):

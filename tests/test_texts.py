@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -104,7 +106,7 @@ def test_blocks_hold_all_texts_and_no_more_bytes_than_they_may(texts, most):
     assert [text for block in blocks for text in strings(block)] == texts
     sizes = [[len(text.encode()) for text in strings(block)] for block in blocks]
     assert all(block and (sum(block) <= most or len(block) == 1) for block in sizes)
-    assert all(sum(block) + after[0] > most for block, after in zip(sizes, sizes[1:], strict=False))
+    assert all(sum(block) + after[0] > most for block, after in pairwise(sizes))
 
 
 def test_a_part_is_a_view():

@@ -263,20 +263,24 @@ class _Table:
             done = count_keys(*arrays, done, *table, self.used)
             if done == len(batch):
                 return
-            self._grow(int(batch.stops[done] - batch.starts[done]))
+            document = first + int(np.searchsorted(tokens.offsets, done, "right")) - 1
+            self._enter(batch.data[batch.starts[done] : batch.stops[done]], document)
 
-    def _grow(self, size: int) -> None:
-        """Make room for one more key of `size` bytes at least; a table that was too crowded becomes another one."""
-        keys = len(self)
-        end = int(self.offsets[keys])
-        if end + size > len(self.data):
-            self.data = np.concatenate([self.data[:end], np.empty(max(len(self.data), size), np.uint8)])
-            if keys < len(self.tallies):
-                return
-        self.tallies = np.concatenate([self.tallies[:keys], np.empty((2 * len(self.tallies) - keys, 4), np.int64)])
-        self.offsets = np.concatenate([self.offsets[: keys + 1], np.empty(len(self.tallies) - keys, np.int64)])
+    def _enter(self, key: NDArray[np.uint8], document: int) -> None:
+        """Enter a key for which there was no room, or which lay too far from its slot; it is not counted yet."""
+        row, start = len(self), int(self.offsets[len(self)])
+        stop = start + len(key)
+        if stop > len(self.data):
+            self.data = np.concatenate([self.data[:start], np.empty(start + 2 * len(key), np.uint8)])
+        if row == len(self.tallies):
+            self.tallies = np.concatenate([self.tallies, np.empty_like(self.tallies)])
+            self.offsets = np.concatenate([self.offsets, np.empty(row, np.int64)])
+        self.data[start:stop] = key
+        self.offsets[row + 1] = stop
+        self.tallies[row] = 0, 0, -1, document
+        self.used[0] = row + 1
         self.slots = np.zeros(slots_for(len(self.tallies)), np.uint64)
-        self.seed, _ = fill_slots(self.data[:end], self.offsets[: keys + 1], self.slots)
+        self.seed, _ = fill_slots(self.data[:stop], self.offsets[: row + 2], self.slots)
 
 
 def _merged(parts: list[Counts]) -> Counts:
