@@ -23,8 +23,9 @@ from vecstore.tokens import Tokens
 
 __all__ = ["Counts", "count"]
 
-_KEYS = 1 << 12  # that a table has room for at first
-_KEY_BYTES = 1 << 16
+_KEYS = 1 << 14  # that a table has room for at first
+_KEY_BYTES = 1 << 18
+_GROWTH = 3  # times the room that there is, each time when there is none: keys are seldom hashed again
 _COLUMNS = ("key", "count", "documents")
 _DOCUMENTS = b"vecstore.documents"
 
@@ -273,8 +274,8 @@ class _Table:
         if stop > len(self.data):
             self.data = np.concatenate([self.data[:start], np.empty(start + 2 * len(key), np.uint8)])
         if row == len(self.tallies):
-            self.tallies = np.concatenate([self.tallies, np.empty_like(self.tallies)])
-            self.offsets = np.concatenate([self.offsets, np.empty(row, np.int64)])
+            self.tallies = np.concatenate([self.tallies, np.empty((_GROWTH * row, 4), np.int64)])
+            self.offsets = np.concatenate([self.offsets, np.empty(_GROWTH * row, np.int64)])
         self.data[start:stop] = key
         self.offsets[row + 1] = stop
         self.tallies[row] = 0, 0, -1, document
