@@ -210,3 +210,61 @@ def narrow_int8(row: NDArray[np.float32], *, exact: bool) -> tuple[NDArray[np.in
         if np.isinf(scale * np.float32(127)):
             scale = np.nextafter(scale, np.float32(0))
     return int8_row(row, scale), scale, False
+
+
+def pool(
+    vectors: NDArray[np.float32],
+    rows: Sequence[int],
+    offsets: Sequence[int],
+    pooling: str,
+    *,
+    weights: NDArray[np.float32] | None = None,
+    normalize: bool = False,
+) -> tuple[NDArray[np.float32], list[int]]:
+    """Return a vector for each document ``rows[offsets[i]:offsets[i + 1]]``, and how many of its rows are known."""
+    out, counts = np.zeros((len(offsets) - 1, vectors.shape[1]), np.float32), []
+    for i in range(len(offsets) - 1):
+        known = [row for row in rows[offsets[i] : offsets[i + 1]] if 0 <= row < len(vectors)]
+        counts.append(len(known))
+        if not known:
+            continue
+        total = np.zeros(vectors.shape[1])
+        if pooling == "max":
+            total = vectors[known].max(axis=0).astype(np.float64)
+        else:
+            for row in known[:1] if pooling == "first" else known:
+                total = total + (1.0 if weights is None else float(weights[row])) * vectors[row].astype(np.float64)
+        length = np.sqrt(np.cumsum(total**2)[-1])
+        if normalize:
+            total = total / (length if length > 0 else 1.0)
+        elif pooling == "mean":
+            total = total / len(known)
+        out[i] = total
+    return out, counts
+
+
+def cut(text: str, filters: str, lower: bool, split: str) -> list[str]:
+    """Cut a text as Keras's `text_to_word_sequence` does."""
+    text = text.lower() if lower else text
+    for character in dict.fromkeys(filters):
+        # A filter that is in `split` would be replaced in what was put in another's place.
+        text = text.replace(character, "\ud800")
+    return [word for word in text.replace("\ud800", split).split(split) if word]
+
+
+def tally(documents: Iterable[Sequence[Any]]) -> dict[Any, list[int]]:
+    """Return how often each token occurs, in how many documents, and in which first, by first appearance."""
+    tallies: dict[Any, list[int]] = {}
+    for i, document in enumerate(documents):
+        for token in document:
+            tallies.setdefault(token, [0, 0, i])[0] += 1
+        for token in set(document):
+            tallies[token][1] += 1
+    return tallies
+
+
+def pad(sequences: Sequence[Sequence[int]], length: int, padding: str, truncating: str, value: int) -> list[list[int]]:
+    """Return sequences as rows of one length, as Keras's `pad_sequences` does."""
+    cut_ones = [list(ids[-length:] if truncating == "pre" else ids[:length]) if length else [] for ids in sequences]
+    fills = [[value] * (length - len(ids)) for ids in cut_ones]
+    return [fill + ids if padding == "pre" else ids + fill for ids, fill in zip(cut_ones, fills, strict=True)]

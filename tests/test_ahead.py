@@ -27,6 +27,8 @@ rows = store.find(["nice", "great", "qwertzuiop"] * 1000)
 assert np.array_equal(rows, store.find(np.array(["nice", "great", "qwertzuiop"] * 1000)))
 assert store.gather(rows).sum() == 600_000 and "nice" in store and store["nice"].sum() == 300
 assert store.matrix({"nice": 1, "qwertzuiop": 2}, oov="normal").found.sum() == 1
+from vecstore.keys import KeyBatch
+assert store.embed(vecstore.Tokens(KeyBatch.of(["nice", "great"]), [0, 2])).sum() == 300
 print("numba" in sys.modules)
 """
 

@@ -11,15 +11,22 @@ ORDER = [
     "progress",
     "choices",
     "kernels.code",
+    "kernels.bits",
     "kernels.memory",
     "kernels.objects",
+    "kernels.system",
     "kernels.machine",
     "kernels.narrowing",
     "kernels.gathering",
     "kernels.ints",
     "kernels.lookup",
+    "kernels.recalling",
+    "kernels.counting",
+    "kernels.cutting",
+    "kernels.padding",
     "kernels.packing",
     "kernels.paging",
+    "kernels.pooling",
     "kernels.records",
     "kernels.sampling",
     "kernels.text",
@@ -30,6 +37,14 @@ ORDER = [
     "storage",
     "gather",
     "vocabulary",
+    "texts",
+    "tokens",
+    "tokenizer",
+    "counts",
+    "encoding",
+    "pooling",
+    "sequences",
+    "component",
     "matrix",
     "arrays",
     "layout",
@@ -137,6 +152,8 @@ print(*(name for name in {names} if name in sys.modules))
 """
 USE = """
 store = vecstore.open(sys.argv[1])
+from vecstore.keys import KeyBatch
+store.embed(vecstore.Tokens(KeyBatch.of(["nice", "great"]), [0, 2]))
 store.lookup(["nice", "great"]), store["nice"], "nice" in store, store.matrix({"nice": 1, "a": 2}, oov="normal")
 """
 

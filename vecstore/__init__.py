@@ -11,7 +11,10 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 `vecstore.keras`, imported by that name, hands such a matrix to a Keras model.
 """
 
+from vecstore.component import CommonComponent
 from vecstore.convert import convert
+from vecstore.counts import Counts, count
+from vecstore.encoding import encode, encode_ragged
 from vecstore.errors import (
     FormatError,
     FormatWarning,
@@ -29,11 +32,15 @@ from vecstore.progress import Progress
 from vecstore.report import ConversionReport, RoundingErrors
 from vecstore.store import VectorStore
 from vecstore.store import open_store as open
+from vecstore.tokenizer import Tokenizer
+from vecstore.tokens import Tokens
 from vecstore.verify import Problem, verify
 from vecstore.version import __version__
 
 __all__ = [
+    "CommonComponent",
     "ConversionReport",
+    "Counts",
     "EmbeddingMatrix",
     "FormatError",
     "FormatWarning",
@@ -45,11 +52,16 @@ __all__ = [
     "StoreError",
     "TargetBusyError",
     "TargetError",
+    "Tokenizer",
+    "Tokens",
     "VecstoreError",
     "VectorStore",
     "VocabularyError",
     "__version__",
     "convert",
+    "count",
+    "encode",
+    "encode_ragged",
     "export",
     "load",
     "open",

@@ -1,8 +1,8 @@
-"""The choices that a caller has when a source is converted, as types."""
+"""The choices that a caller has, as types: most of them when a source is converted."""
 
 from typing import Literal
 
-__all__ = ["CountMismatch", "Duplicates", "EncodingErrors", "Format", "Storage"]
+__all__ = ["CountMismatch", "Duplicates", "EncodingErrors", "Format", "Side", "Storage"]
 
 Format = Literal["auto", "word2vec", "word2vec-text", "glove", "npy", "safetensors", "model2vec"]
 """Names of the formats that can be read. fastText's ``.vec`` is word2vec-text."""
@@ -18,3 +18,6 @@ EncodingErrors = Literal["strict", "replace", "ignore", "skip"]
 
 CountMismatch = Literal["error", "warn"]
 """What to do when a file holds more or fewer records than its header announces."""
+
+Side = Literal["pre", "post"]
+"""Where the sequence of a text is filled up or cut: before its first token or after its last."""

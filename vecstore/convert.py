@@ -148,7 +148,7 @@ def convert(
             StoreWriter(staged.path, reader.dim, expected=selection.expected, storage=storage, aside=aside)
         ) as writer:
             _write_all(selection, writer, reader.description.name)
-            compiler.compile(writer.storage.gather_rows)
+            compiler.compile(writer.storage.gather_rows, writer.storage.pool_rows)
             exact_dtype, errors = writer.exact.smallest.name, _rounding_errors(writer)
             repeats = writer.index(lambda keys: report(Progress("indexing", keys, writer.rows, "keys")))
             if len(repeats) and duplicates == "error":

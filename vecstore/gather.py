@@ -13,7 +13,7 @@ from vecstore.keys import frozen
 from vecstore.storage import StoredVectors
 from vecstore.threads import split
 
-__all__ = ["gather", "new_or_checked"]
+__all__ = ["ask_ahead", "gather", "new_or_checked"]
 
 _GRAIN_BYTES = 1 << 20  # bytes that are worth a thread: about 0.2 ms of copying
 _CAN_ASK = sys.platform == "linux"
@@ -35,7 +35,7 @@ def gather(
     value = float(oov)
     streaming = result.nbytes >= _STREAMED_BYTES
 
-    _ask_ahead(vectors.array, checked)
+    ask_ahead(vectors.array, checked)
 
     def copy(start: int, stop: int) -> None:
         vectors.gather(checked, value, streaming, start, stop, result)
@@ -44,8 +44,10 @@ def gather(
     return result
 
 
-def _ask_ahead(vectors: NDArray[Any], rows: NDArray[np.int64]) -> None:
+def ask_ahead(vectors: NDArray[Any], rows: NDArray[np.int64], *, alone: bool = False) -> None:
     """Have the rows of a large batch read together, if some are not in memory.
+
+    `alone` keeps to the caller's thread: one that works on its part of a batch must not wait for others.
 
     On a cold page cache a copy would wait for one page at a time. Where a file belongs to somebody else and may not be
     written to, Linux does not tell what is in memory, and nothing is asked for.
@@ -61,10 +63,10 @@ def _ask_ahead(vectors: NDArray[Any], rows: NDArray[np.int64]) -> None:
     def ask(start: int, stop: int) -> None:
         ask_for_rows(address, width, wanted, mmap.PAGESIZE, start, stop)
 
-    split(ask, len(wanted), _ASKED_ROWS)
+    split(ask, len(wanted), max(1, len(wanted)) if alone else _ASKED_ROWS)
 
 
-def new_or_checked(out: NDArray[Any] | None, shape: tuple[int, int], dtype: DTypeLike) -> NDArray[Any]:
+def new_or_checked(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Return `out` if it is a writable C-contiguous array of `shape` and `dtype`, or a new one if it is None.
 
     Raises

@@ -19,6 +19,7 @@ from vecstore.kernels.narrowing import (
     narrow_float16,
     narrow_int8,
 )
+from vecstore.kernels.pooling import pool_rows, pool_rows_bfloat16, pool_rows_float16, pool_rows_int8
 
 __all__ = ["FLOAT32", "STORAGE_TYPES", "ExactTypes", "StorageType", "StoredVectors"]
 
@@ -36,6 +37,8 @@ class StorageType:
         The first version of the format on disk that has it.
     gather_rows : Kernel
         What hands rows out as float32.
+    pool_rows : Kernel
+        What makes one vector of the rows of a document.
     scaled : bool
         Whether each row has a scale, a float32 that its numbers are to be multiplied by.
     """
@@ -44,6 +47,7 @@ class StorageType:
     dtype: np.dtype[Any]
     version: int
     gather_rows: Kernel
+    pool_rows: Kernel
     _holds: Kernel | None = None
     _narrow: Kernel | None = None
     scaled: bool = False
@@ -79,16 +83,15 @@ class StorageType:
         return StoredVectors(self, array, scales), int(self._narrow(vectors.view(np.uint32), *args))
 
 
-FLOAT32 = StorageType("float32", np.dtype("<f4"), 1, gather_rows)
-STORAGE_TYPES = {
-    kept.name: kept
-    for kept in (
-        FLOAT32,
-        StorageType("float16", np.dtype("<f2"), 2, gather_rows_float16, holds_float16, narrow_float16),
-        StorageType("bfloat16", np.dtype("<u2"), 2, gather_rows_bfloat16, holds_bfloat16, narrow_bfloat16),
-        StorageType("int8", np.dtype("|i1"), 2, gather_rows_int8, holds_int8, narrow_int8, scaled=True),
-    )
-}
+FLOAT32 = StorageType("float32", np.dtype("<f4"), 1, gather_rows, pool_rows)
+_FLOAT16 = StorageType(
+    "float16", np.dtype("<f2"), 2, gather_rows_float16, pool_rows_float16, holds_float16, narrow_float16
+)
+_BFLOAT16 = StorageType(
+    "bfloat16", np.dtype("<u2"), 2, gather_rows_bfloat16, pool_rows_bfloat16, holds_bfloat16, narrow_bfloat16
+)
+_INT8 = StorageType("int8", np.dtype("|i1"), 2, gather_rows_int8, pool_rows_int8, holds_int8, narrow_int8, scaled=True)
+STORAGE_TYPES = {kept.name: kept for kept in (FLOAT32, _FLOAT16, _BFLOAT16, _INT8)}
 _BY_PREFERENCE = ("bfloat16", "float16", "int8", "float32")  # of several that take as many bytes
 
 
@@ -161,8 +164,33 @@ class StoredVectors:
 
         `streaming` says whether `out` is larger than the processor's caches.
         """
-        kept = (_numbers(self.array),) if self.scales is None else (self.array, self.scales)
-        self.storage.gather_rows(*kept, rows, oov, streaming, start, stop, out)
+        self.storage.gather_rows(*self._kept, rows, oov, streaming, start, stop, out)
+
+    def pool(
+        self,
+        rows: NDArray[np.int64],
+        first: int,
+        offsets: NDArray[np.int64],
+        document: int,
+        stop: int,
+        *,
+        pooling: int,
+        weights: NDArray[np.float32],
+        normalize: bool,
+        sums: NDArray[np.float64],
+        counts: NDArray[np.int64],
+        out: NDArray[np.float32],
+    ) -> int:
+        """Write the pooled vectors of documents to `out` as far as `rows` goes; `kernels.pooling` says more.
+
+        Returns the first document that is not finished.
+        """
+        args = (weights, rows, first, offsets, pooling, normalize, document, stop, sums, counts, out)
+        return int(self.storage.pool_rows(*self._kept, *args))
+
+    @property
+    def _kept(self) -> tuple[NDArray[Any], ...]:
+        return (_numbers(self.array),) if self.scales is None else (self.array, self.scales)
 
     def row(self, row: int) -> NDArray[np.float32]:
         """Return one vector (d,), a copy."""

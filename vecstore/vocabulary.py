@@ -75,6 +75,17 @@ class Vocabulary:
             return _from_tokenizer(vocabulary)
         return _from_sequence(_as_list(vocabulary), _PADDING, _UNKNOWN)
 
+    @classmethod
+    def of_mapping(cls, rows: Mapping[str, int]) -> "Vocabulary":
+        """Return every key of a mapping with its row: none is padding, none a name of unknown words.
+
+        Raises
+        ------
+        VocabularyError
+            Two keys share a row, or a row is negative or not an integer, or a key is null.
+        """
+        return _from_mapping(rows)
+
 
 def _from_mapping(
     mapping: Mapping[str, int],

@@ -20,7 +20,9 @@ import numpy as np
 import vecstore.kernels
 from fuzz import seeds
 from fuzz.mutation import mutate
-from vecstore.index import slots_for
+from vecstore.index import new_memo, slots_for
+from vecstore.kernels.counting import count_keys
+from vecstore.kernels.cutting import cut_texts
 from vecstore.kernels.gathering import gather_rows, gather_rows_bfloat16, gather_rows_float16, gather_rows_int8
 from vecstore.kernels.ints import read_ints
 from vecstore.kernels.lookup import count_taken, find_row, find_rows, hash_keys, insert_rows
@@ -35,12 +37,16 @@ from vecstore.kernels.narrowing import (
     narrow_int8,
 )
 from vecstore.kernels.packing import measure_codes, pack_codes, pack_keys, pack_texts
+from vecstore.kernels.padding import keep_ids, pad_ids
 from vecstore.kernels.paging import ask_for_rows, count_absent
+from vecstore.kernels.pooling import pool_rows, pool_rows_bfloat16, pool_rows_float16, pool_rows_int8
+from vecstore.kernels.recalling import find_tokens
 from vecstore.kernels.records import cut_records, survey
 from vecstore.kernels.sampling import draw_normal
 from vecstore.kernels.text import POWERS, find_lines, parse_lines
 from vecstore.kernels.writing import NUMBER_BYTES, find_key_with, write_lines, write_records
 from vecstore.kernels.writing import POWERS as WRITING_POWERS
+from vecstore.tokenizer import FILTERS, tables
 
 _NONE, _READ, _READ_WRITE = 0, mmap.PROT_READ, mmap.PROT_READ | mmap.PROT_WRITE
 _PADDING = 8  # bytes that the kernels of text may read after the last newline
@@ -198,6 +204,35 @@ def call_gather_rows_float16(rng: Random) -> Call:
 
 def call_gather_rows_int8(rng: Random) -> Call:
     return gather_narrow(rng, gather_rows_int8, np.int8, scaled=True)
+
+
+def pool(rng: Random, kernel: Kernel, dtype: type, *, scaled: bool = False) -> Call:
+    v, n, d = rng.randint(0, 9), rng.choice([0, 1, 7]), rng.choice([0, 1, 3, 20, 300])
+    vectors = np.frombuffer(rng.randbytes(v * d * np.dtype(dtype).itemsize), dtype).reshape(v, d)
+    kept = (vectors, np.ones(v, np.float32)) if scaled else (vectors,)
+    offsets = np.cumsum([rng.randrange(3), *(rng.choice([0, 1, 5, 40]) for _ in range(n))]).astype(np.int64)
+    first = int(offsets[0])
+    rows = some_int64(rng, rng.choice([int(offsets[-1]) - first, rng.randint(0, int(offsets[-1]) - first)]), v)
+    weights = rng.choice([np.ones(v, np.float32), np.ones(0, np.float32)])
+    written = np.zeros(d), np.zeros(n, np.int64), np.zeros((n, d), np.float32)
+    args = (*kept, weights, rows, first, offsets, rng.randrange(4), rng.randrange(2), 0, n, *written)
+    return Call(kernel, args, tuple(range(len(args) - 3, len(args))))
+
+
+def call_pool_rows(rng: Random) -> Call:
+    return pool(rng, pool_rows, np.float32)
+
+
+def call_pool_rows_bfloat16(rng: Random) -> Call:
+    return pool(rng, pool_rows_bfloat16, np.uint16)
+
+
+def call_pool_rows_float16(rng: Random) -> Call:
+    return pool(rng, pool_rows_float16, np.uint16)
+
+
+def call_pool_rows_int8(rng: Random) -> Call:
+    return pool(rng, pool_rows_int8, np.int8, scaled=True)
 
 
 def some_bits(rng: Random) -> np.ndarray:
@@ -383,18 +418,74 @@ def call_find_key_with(rng: Random) -> Call:
     return Call(find_key_with, (data, offsets[:-1], offsets[1:], rng.randrange(256), 300, 0), ())
 
 
+def call_cut_texts(rng: Random) -> Call:
+    texts = [rng.choice(["a b", "ΣİÄß é", "日本 語", "🙂", ""]).encode() + rng.randbytes(rng.choice([0, 0, 1, 3]))]
+    texts = [rng.choice([text, text[: rng.randint(0, len(text))], b"A, b!" * 9]) for text in texts * 9]
+    data, offsets = packed(texts)
+    start = rng.randint(0, len(texts))
+    n, size = len(texts) - start, int(offsets[-1] - offsets[start])
+    outputs = np.zeros(size, np.uint8), np.zeros((size + n) // 2 + 2, np.int64), np.zeros(n, np.int64)
+    lookups = tables(rng.choice([FILTERS, "é日"]), rng.random() < 0.5, rng.choice(" 🙂"))
+    return Call(cut_texts, (data, offsets[:-1], offsets[1:], *lookups, start, len(texts), *outputs), (8, 9, 10))
+
+
+def call_find_tokens(rng: Random) -> Call:
+    keys, *arrays = table(rng)
+    data, starts, stops = batch(rng, keys)
+    memo = new_memo()[: rng.choice([1, 2, 1024])].copy()
+    return Call(find_tokens, (data, starts, stops, *arrays, 0, memo, np.zeros(len(starts), np.int64)), (7, 8))
+
+
+def call_count_keys(rng: Random) -> Call:
+    data, starts, stops = batch(rng, some_keys(rng))
+    n, room = len(starts), rng.choice([1, 4, 512])
+    bounds = np.array([0, *sorted(rng.randint(0, n) for _ in range(rng.choice([0, 1, 9]))), n], np.int64)
+    size = rng.choice([0, 9, len(data)])
+    offsets, tallies = np.zeros(room + 1, np.int64), np.zeros((room, 4), np.int64)
+    memo = new_memo()[: rng.choice([1, 2, 1024])].copy()
+    table = (0, np.zeros(slots_for(room), np.uint64), np.zeros(size, np.uint8), offsets, tallies, memo)
+    written = (7, 8, 9, 10, 11, 12)
+    return Call(count_keys, (data, starts, stops, bounds, 3, 0, *table, np.zeros(1, np.int64)), written)
+
+
+def call_keep_ids(rng: Random) -> Call:
+    n, keys = rng.choice([0, 1, 50]), rng.randint(0, 9)
+    rows = np.array([rng.randrange(-1, keys) for _ in range(n)], np.int64)
+    bounds = np.array([0, *sorted(rng.randint(0, n) for _ in range(rng.choice([0, 1, 9]))), n], np.int64)
+    ids_of = np.array([rng.randrange(-1, 9) for _ in range(keys + 1)], np.int32)
+    outputs = np.zeros(n, np.int32), np.zeros(len(bounds), np.int64)
+    return Call(keep_ids, (rows, bounds, ids_of, rng.choice([0, 1, 3, 99]), rng.randrange(2), *outputs), (5, 6))
+
+
+def call_pad_ids(rng: Random) -> Call:
+    lengths = [rng.randint(0, 5) for _ in range(rng.choice([0, 1, 9]))]
+    offsets = np.cumsum([0, *lengths]).astype(np.int64)
+    out = np.zeros((len(lengths), max([0, *lengths]) + rng.randrange(3)), np.int32)
+    args = (np.arange(offsets[-1], dtype=np.int32), offsets, -7, rng.randrange(2), 0, len(lengths))
+    return Call(pad_ids, (*args, out), (6,))
+
+
 CALLS: list[Callable[[Random], Call]] = [
     call_hash_keys,
     call_find_rows,
     call_find_row,
     call_insert_rows,
     call_count_taken,
+    call_cut_texts,
+    call_find_tokens,
+    call_count_keys,
+    call_keep_ids,
+    call_pad_ids,
     call_gather_rows,
     call_count_absent,
     call_ask_for_rows,
     call_gather_rows_bfloat16,
     call_gather_rows_float16,
     call_gather_rows_int8,
+    call_pool_rows,
+    call_pool_rows_bfloat16,
+    call_pool_rows_float16,
+    call_pool_rows_int8,
     call_holds_bfloat16,
     call_holds_float16,
     call_holds_int8,

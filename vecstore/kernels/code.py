@@ -215,7 +215,7 @@ def _compile(entry: Entry) -> tuple[Any, bytes | None]:
     numba: Any = import_module("numba")
     types = numba.types
     scalars = {"u8": types.uint8, "u32": types.uint32, "u64": types.uint64, "i64": types.int64}
-    scalars |= {"u16": types.uint16, "i8": types.int8, "f32": types.float32, "f64": types.float64}
+    scalars |= {"u16": types.uint16, "i8": types.int8, "i32": types.int32, "f32": types.float32, "f64": types.float64}
     words = [types.CPointer(scalars[text[:-1]]) if text[-1] == "*" else scalars[text] for text in entry.parameters]
     result = scalars[entry.result] if entry.result else types.void
     namespace = {name: primitive.build() for name, primitive in entry.primitives.items()}

@@ -22,7 +22,17 @@ from vecstore.kernels.code import inline
 from vecstore.kernels.machine import kernel
 from vecstore.kernels.memory import STACK_WORDS, load8, load32, load64, prefetch, stack_words
 
-__all__ = ["MAX_PROBE", "count_taken", "find_row", "find_rows", "hash_keys", "insert_rows"]
+__all__ = [
+    "MAX_PROBE",
+    "count_taken",
+    "find_row",
+    "find_rows",
+    "hash_key",
+    "hash_keys",
+    "insert_rows",
+    "is_key",
+    "probe",
+]
 
 MAX_PROBE = 1024
 """Slots that a key may lie from its first slot; part of the store format."""
@@ -68,7 +78,8 @@ def _tail(data, start, stop, count):
 
 
 @inline
-def _xxh64(data, start, stop, seed):
+def hash_key(data, start, stop, seed):
+    """Return the XXH64 of ``data[start:stop]``."""
     at = start
     if stop - start >= 32:
         a = seed + _P1 + _P2
@@ -128,7 +139,7 @@ def _equal(a, start, b, other, length):
 
 
 @inline
-def _probe(slots, value, distance):
+def probe(slots, value, distance):
     """Return (row, distance) of the next slot with this hash's tag, or (-1, distance) at the end."""
     mask = np.uint64(slots.shape[0] - 1)
     tag = value >> _32
@@ -144,7 +155,7 @@ def _probe(slots, value, distance):
 
 
 @inline
-def _is_key(data, start, stop, row, key_data, key_offsets):
+def is_key(data, start, stop, row, key_data, key_offsets):
     """Say whether row `row` of the table holds ``data[start:stop]``; a corrupt row or offset does not."""
     if row < 0 or row + 1 >= key_offsets.shape[0]:
         return False
@@ -159,7 +170,7 @@ def _is_key(data, start, stop, row, key_data, key_offsets):
 def hash_keys(data, starts, stops, seed, start, stop, hashes):
     """Write the XXH64 of keys start <= i < stop to `hashes` (n,) uint64."""
     for i in range(start, stop):
-        hashes[i] = _xxh64(data, starts[i], stops[i], seed)
+        hashes[i] = hash_key(data, starts[i], stops[i], seed)
 
 
 @kernel("u8[:], i64[:], i64[:], u64[:], u8[:], i64[:], u64, i64, i64, i64[:]")
@@ -170,11 +181,11 @@ def find_rows(data, starts, stops, slots, key_data, key_offsets, seed, start, st
     for base in range(start, stop, _BLOCK):
         count = min(_BLOCK, stop - base)
         for k in range(count):
-            value = _xxh64(data, starts[base + k], stops[base + k], seed)
+            value = hash_key(data, starts[base + k], stops[base + k], seed)
             words[k] = np.int64(value)
             prefetch(slots, np.int64(value & mask))
         for k in range(count):
-            row, distance = _probe(slots, np.uint64(words[k]), 0)
+            row, distance = probe(slots, np.uint64(words[k]), 0)
             words[_BLOCK + k] = row
             words[2 * _BLOCK + k] = distance
             prefetch(key_offsets, max(row, 0))
@@ -187,18 +198,18 @@ def find_rows(data, starts, stops, slots, key_data, key_offsets, seed, start, st
             distance = words[2 * _BLOCK + k]
             low = starts[base + k]
             high = stops[base + k]
-            while row != -1 and not _is_key(data, low, high, row, key_data, key_offsets):
-                row, distance = _probe(slots, np.uint64(words[k]), distance + 1)
+            while row != -1 and not is_key(data, low, high, row, key_data, key_offsets):
+                row, distance = probe(slots, np.uint64(words[k]), distance + 1)
             rows[base + k] = row
 
 
 @kernel("key, u64[:], u8[:], i64[:], u64 -> i64")
 def find_row(key, slots, key_data, key_offsets, seed):
     """Return the row of one key, -1 where the table has no such key."""
-    value = _xxh64(key, 0, key.shape[0], seed)
-    row, distance = _probe(slots, value, 0)
-    while row != -1 and not _is_key(key, 0, key.shape[0], row, key_data, key_offsets):
-        row, distance = _probe(slots, value, distance + 1)
+    value = hash_key(key, 0, key.shape[0], seed)
+    row, distance = probe(slots, value, 0)
+    while row != -1 and not is_key(key, 0, key.shape[0], row, key_data, key_offsets):
+        row, distance = probe(slots, value, distance + 1)
     return row
 
 
@@ -216,7 +227,7 @@ def insert_rows(key_data, key_offsets, seed, start, stop, slots, earlier):
         count = min(_BLOCK, stop - base)
         for k in range(count):
             row = base + k
-            value = _xxh64(key_data, key_offsets[row], key_offsets[row + 1], seed)
+            value = hash_key(key_data, key_offsets[row], key_offsets[row + 1], seed)
             words[k] = np.int64(value)
             prefetch(slots, np.int64(value & mask))
         for k in range(count):
@@ -224,9 +235,9 @@ def insert_rows(key_data, key_offsets, seed, start, stop, slots, earlier):
             low = key_offsets[row]
             high = key_offsets[row + 1]
             value = np.uint64(words[k])
-            found, distance = _probe(slots, value, 0)
-            while found != -1 and not _is_key(key_data, low, high, found, key_data, key_offsets):
-                found, distance = _probe(slots, value, distance + 1)
+            found, distance = probe(slots, value, 0)
+            while found != -1 and not is_key(key_data, low, high, found, key_data, key_offsets):
+                found, distance = probe(slots, value, distance + 1)
             earlier[row - start] = found
             if found == -1:
                 if distance == limit:

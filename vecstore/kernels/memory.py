@@ -1,4 +1,4 @@
-"""Machine operations that numba has no name for: a prefetch, unaligned loads, `memcpy`, bits of floats, a stack.
+"""Memory as numba has no name for it: a prefetch, unaligned loads, copies that pass the caches by or not, a stack.
 
 None of them checks a bound. Indices count elements along the first axis of C-contiguous arrays, except in
 `load64` and `load32`, which read little-endian words at any byte of a uint8 array.
@@ -6,22 +6,14 @@ None of them checks a bound. Indices count elements along the first axis of C-co
 
 from typing import Any
 
-import llvmlite.binding as llvm
-
 from vecstore.kernels.code import Primitive
 
 __all__ = [
-    "HAS_HALF",
     "STACK_FLOATS",
     "STACK_WORDS",
-    "advise_needed",
-    "bits_to_float",
     "copy_bytes",
     "copy_from",
     "copy_row",
-    "float_to_bits",
-    "half_to_float",
-    "is_in_memory",
     "load8",
     "load32",
     "load64",
@@ -32,31 +24,16 @@ __all__ = [
     "stack_words",
     "stream_floats",
     "stream_row",
-    "trailing_zeros",
 ]
 
 _LINE = 64  # bytes of a cache line
 _ROW_LINES = 10  # that are asked for ahead: those of 160 float32; the processor sees by then where it goes
-_MADV_WILLNEED = 3
 
 STACK_WORDS = 1024
 """How many int64 `stack_words` gives."""
 
 STACK_FLOATS = 2048
 """How many float32 `stack_floats` gives."""
-
-
-def _has_half() -> bool:
-    if llvm.get_default_triple().startswith(("aarch64", "arm64")):
-        return True
-    try:
-        return bool(llvm.get_host_cpu_features().get("f16c"))
-    except RuntimeError:
-        return False  # LLVM does not know this processor's
-
-
-HAS_HALF = _has_half()
-"""Whether the processor itself does what `half_to_float` does; or else that would call a runtime library."""
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -295,51 +272,6 @@ def prefetch_row() -> Any:
     return prefetch_row
 
 
-@Primitive
-def advise_needed() -> Any:
-    """``advise_needed(address, size)``: have whole pages of a mapped file read, without waiting for them."""
-    from llvmlite import ir
-    from numba import types
-    from numba.core import cgutils
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def advise_needed(typing_context, address, size):
-        def generate(context, builder, signature, args):
-            byte, word, number = ir.IntType(8).as_pointer(), ir.IntType(64), ir.IntType(32)
-            declared = ir.FunctionType(number, [byte, word, number])
-            function = cgutils.get_or_insert_function(builder.module, declared, "madvise")
-            builder.call(function, [builder.inttoptr(args[0], byte), args[1], number(_MADV_WILLNEED)])
-            return context.get_dummy_value()
-
-        return types.void(types.int64, types.int64), generate
-
-    return advise_needed
-
-
-@Primitive
-def is_in_memory() -> Any:
-    """``is_in_memory(address)``: say whether the page that begins there is; true where the system does not tell."""
-    from llvmlite import ir
-    from numba import types
-    from numba.core import cgutils
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def is_in_memory(typing_context, address):
-        def generate(context, builder, signature, args):
-            byte, word, number = ir.IntType(8), ir.IntType(64), ir.IntType(32)
-            declared = ir.FunctionType(number, [byte.as_pointer(), word, byte.as_pointer()])
-            function = cgutils.get_or_insert_function(builder.module, declared, "mincore")
-            found = cgutils.alloca_once_value(builder, byte(1))
-            builder.call(function, [builder.inttoptr(args[0], byte.as_pointer()), word(1), found])
-            return builder.trunc(builder.load(found), ir.IntType(1))
-
-        return types.boolean(types.int64), generate
-
-    return is_in_memory
-
-
 def _stack(kind: str, count: int) -> Any:
     from llvmlite import ir
     from numba import types
@@ -370,63 +302,3 @@ def stack_words() -> Any:
 def stack_floats() -> Any:
     """``stack_floats()``: return a pointer to `STACK_FLOATS` float32, the same ones at each call within a function."""
     return _stack("float32", STACK_FLOATS)
-
-
-@Primitive
-def trailing_zeros() -> Any:
-    """``trailing_zeros(word)``: return how many lower bits of a uint64, not 0, are clear."""
-    from llvmlite import ir
-    from numba import types
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def trailing_zeros(typing_context, word):
-        def generate(context, builder, signature, args):
-            return builder.cttz(args[0], ir.IntType(1)(1))
-
-        return types.int64(types.uint64), generate
-
-    return trailing_zeros
-
-
-def _reinterpret(given: str, result: str) -> Any:
-    from numba import types
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def reinterpret(typing_context, value):
-        def generate(context, builder, signature, args):
-            return builder.bitcast(args[0], context.get_value_type(signature.return_type))
-
-        return getattr(types, result)(getattr(types, given)), generate
-
-    return reinterpret
-
-
-@Primitive
-def bits_to_float() -> Any:
-    """``bits_to_float(bits)``: return the float32 that a uint32 is the bits of."""
-    return _reinterpret("uint32", "float32")
-
-
-@Primitive
-def float_to_bits() -> Any:
-    """``float_to_bits(value)``: return the bits of a float32 as uint32."""
-    return _reinterpret("float32", "uint32")
-
-
-@Primitive
-def half_to_float() -> Any:
-    """``half_to_float(number)``: return a float16, given as uint16, as float32; for processors that `HAS_HALF`."""
-    from llvmlite import ir
-    from numba import types
-    from numba.extending import intrinsic
-
-    @intrinsic
-    def half_to_float(typing_context, number):
-        def generate(context, builder, signature, args):
-            return builder.fpext(builder.bitcast(args[0], ir.HalfType()), ir.FloatType())
-
-        return types.float32(types.uint16), generate
-
-    return half_to_float

@@ -20,9 +20,9 @@ import math
 
 import numpy as np
 
+from vecstore.kernels.bits import HAS_HALF, bits_to_float, float_to_bits, half_to_float
 from vecstore.kernels.code import inline
 from vecstore.kernels.machine import kernel
-from vecstore.kernels.memory import HAS_HALF, bits_to_float, float_to_bits, half_to_float
 
 __all__ = [
     "holds_bfloat16",

@@ -8,7 +8,7 @@ Checked by the caller: row i of the matrix lies at ``address + i * width``, and 
 """
 
 from vecstore.kernels.machine import kernel
-from vecstore.kernels.memory import advise_needed, is_in_memory
+from vecstore.kernels.system import advise_needed, is_in_memory
 
 __all__ = ["ask_for_rows", "count_absent"]
 

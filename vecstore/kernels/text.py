@@ -13,9 +13,10 @@ Checked by the caller: positions lie in `block`, which goes on for 8 bytes after
 
 import numpy as np
 
+from vecstore.kernels.bits import trailing_zeros
 from vecstore.kernels.code import inline
 from vecstore.kernels.machine import kernel
-from vecstore.kernels.memory import load8, load64, trailing_zeros
+from vecstore.kernels.memory import load8, load64
 
 __all__ = ["MAX_NUMBERS_IN_KEY", "POWERS", "find_lines", "parse_lines"]
 

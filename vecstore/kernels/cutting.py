@@ -1,0 +1,145 @@
+"""Texts cut into tokens: lower-cased, and split wherever a separator stands, in one pass over their UTF-8.
+
+A byte below 0x80 is looked up in `letters` (128,) uint8: its lower case, or `SEPARATOR`. Any other character is decoded
+(RFC 3629) and looked up in pages of 256 code points: the page of code point c is ``pages[c >> 8]``, and 0 says that
+nothing happens to its characters; in page p > 0 ``codes[p * 256 + (c & 255)]`` is the code point to write, or
+`SEPARATES`, or `SPECIAL`. A text with a special character, or with bytes that are no UTF-8, gives no tokens and is
+marked for the caller to judge.
+
+Checked by the caller: text i is ``data[starts[i]:stops[i]]`` and lies within `data`; `letters` and `pages` (0x1100,)
+are whole, `codes` as long as `pages` says, and no code point in it has more bytes of UTF-8 than the one it is for.
+`out` has room for the bytes of all texts of the range, and `offsets` for half of them, half of the texts and two more.
+"""
+
+import numpy as np
+
+from vecstore.kernels.code import inline
+from vecstore.kernels.machine import kernel
+from vecstore.kernels.memory import load8
+
+__all__ = ["SEPARATES", "SEPARATOR", "SPECIAL", "cut_texts"]
+
+SEPARATOR = 0x80
+"""What `letters` says of a byte that separates tokens."""
+
+SEPARATES = 0xFFFFFFFF
+"""What `codes` says of a character that separates tokens."""
+
+SPECIAL = 0xFFFFFFFE
+"""What `codes` says of a character whose lower case is not one code point, or depends on those around it."""
+
+_SEPARATES, _SPECIAL = np.uint32(SEPARATES), np.uint32(SPECIAL)
+
+
+@inline
+def _follows(byte):
+    return byte & 0xC0 == 0x80
+
+
+@inline
+def _decode(data, at, end):
+    """Return the code point at ``data[at]``, of two bytes or more, and how many bytes it has; 0 bytes for no UTF-8."""
+    first = np.uint32(load8(data, at))
+    if first < 0xC2 or at + 1 >= end:
+        return np.uint32(0), 0
+    second = np.uint32(load8(data, at + 1))
+    if not _follows(second):
+        return np.uint32(0), 0
+    if first < 0xE0:
+        return (first & np.uint32(0x1F)) << np.uint32(6) | second & np.uint32(0x3F), 2
+    if at + 2 >= end:
+        return np.uint32(0), 0
+    third = np.uint32(load8(data, at + 2))
+    if not _follows(third):
+        return np.uint32(0), 0
+    code = (second & np.uint32(0x3F)) << np.uint32(6) | third & np.uint32(0x3F)
+    if first < 0xF0:
+        code |= (first & np.uint32(0xF)) << np.uint32(12)
+        return code, 3 if code >= 0x800 and not 0xD800 <= code < 0xE000 else 0
+    if first >= 0xF5 or at + 3 >= end:
+        return np.uint32(0), 0
+    fourth = np.uint32(load8(data, at + 3))
+    if not _follows(fourth):
+        return np.uint32(0), 0
+    code = (first & np.uint32(7)) << np.uint32(18) | code << np.uint32(6) | fourth & np.uint32(0x3F)
+    return code, 4 if 0x10000 <= code <= 0x10FFFF else 0
+
+
+@inline
+def _encode(code, out, at):
+    """Write the UTF-8 of a code point to ``out[at]`` and after; return how many bytes."""
+    if code < 0x80:
+        out[at] = code
+        return 1
+    if code < 0x800:
+        out[at] = 0xC0 | code >> 6
+        out[at + 1] = 0x80 | code & 0x3F
+        return 2
+    if code < 0x10000:
+        out[at] = 0xE0 | code >> 12
+        out[at + 1] = 0x80 | code >> 6 & 0x3F
+        out[at + 2] = 0x80 | code & 0x3F
+        return 3
+    out[at] = 0xF0 | code >> 18
+    out[at + 1] = 0x80 | code >> 12 & 0x3F
+    out[at + 2] = 0x80 | code >> 6 & 0x3F
+    out[at + 3] = 0x80 | code & 0x3F
+    return 4
+
+
+@kernel("u8[:], i64[:], i64[:], u8[:], u16[:], u32[:], i64, i64, u8[:], i64[:], i64[:] -> i64")
+def cut_texts(data, starts, stops, letters, pages, codes, start, stop, out, offsets, counts):
+    """Cut texts start <= i < stop; write their tokens to `out`, end to end.
+
+    Token t lies at ``out[offsets[t]:offsets[t + 1]]``. ``counts[i - start]`` becomes the number of tokens of a text, -1
+    where it is marked. Returns the number of all.
+    """
+    tokens = 0
+    written = 0
+    begun = 0
+    offsets[0] = 0
+    for i in range(start, stop):
+        before = tokens
+        text = written
+        at = starts[i]
+        end = stops[i]
+        while at < end:
+            byte = load8(data, at)
+            if byte < 0x80:
+                # No branch: where words end follows no pattern. What is not to stay is written over by the next.
+                at += 1
+                letter = letters[byte]
+                out[written] = letter
+                offsets[tokens + 1] = written
+                separates = letter == SEPARATOR
+                tokens += 1 if separates and written != begun else 0
+                begun = written if separates else begun
+                written += 0 if separates else 1
+                continue
+            code, size = _decode(data, at, end)
+            if size == 0:
+                break
+            at += size
+            page = np.int64(pages[code >> 8])
+            if page:
+                code = codes[page * 256 + np.int64(code & np.uint32(0xFF))]
+            if code == _SPECIAL:
+                break
+            if code != _SEPARATES:
+                written += _encode(code, out, written)
+            elif written > begun:
+                tokens += 1
+                offsets[tokens] = written
+                begun = written
+        else:
+            if written > begun:
+                tokens += 1
+                offsets[tokens] = written
+            begun = written
+            counts[i - start] = tokens - before
+            continue
+        tokens = before
+        written = text
+        begun = text
+        counts[i - start] = -1
+    return tokens
