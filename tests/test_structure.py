@@ -147,6 +147,7 @@ print(*(name for name in {names} if name in sys.modules))
 USE = """
 store = vecstore.open(sys.argv[1])
 store.lookup(["nice", "great"]), store["nice"], "nice" in store, store.matrix({"nice": 1, "a": 2}, oov="normal")
+vecstore.encode(["Nice, great"], vecstore.count(["Nice, nice"]).word_index(), length=3)
 """
 
 
