@@ -1,5 +1,3 @@
-from itertools import pairwise
-
 import numpy as np
 import pytest
 import reference
@@ -18,11 +16,11 @@ def cut(texts, lookups, start=0, stop=None):
     stop = len(texts) if stop is None else stop
     data, offsets = map(frozen, reference.pack(texts))
     size = int(offsets[stop] - offsets[start])
-    out, bounds = np.zeros(size, np.uint8), np.zeros((size + stop - start) // 2 + 2, np.int64)
+    out, (lows, highs) = np.zeros(size, np.uint8), np.zeros((2, (size + stop - start) // 2 + 2), np.int64)
     counts = np.full(stop - start, -7, np.int64)
-    tokens = cut_texts(data, offsets[:-1], offsets[1:], *lookups, start, stop, out, bounds, counts)
+    tokens = cut_texts(data, offsets[:-1], offsets[1:], *lookups, start, stop, out, lows, highs, counts)
     assert tokens == counts[counts > 0].sum()
-    words = iter([out[low:high].tobytes() for low, high in pairwise(bounds[: tokens + 1])])
+    words = iter([out[low:high].tobytes() for low, high in zip(lows[:tokens], highs[:tokens], strict=True)])
     return [None if count < 0 else [next(words) for _ in range(count)] for count in counts.tolist()]
 
 
@@ -53,6 +51,21 @@ def test_bytes_are_marked_if_and_only_if_they_are_no_utf8(data):
     except UnicodeDecodeError:
         expected = None
     assert cut([b"a b", data, b"c"], tables("!", False, " ")) == [[b"a", b"b"], expected, [b"c"]]
+
+
+@given(st.data(), st.integers(0, 200))
+def test_texts_longer_than_a_block_are_cut_as_reference_cuts_them(data, size):
+    pieces = st.sampled_from(["a", "B", " ", ",", "ab", "Ä", "é", "日", "ⱥ", "\0", "word "])
+    text = "".join(data.draw(st.lists(pieces, min_size=size, max_size=size + 20)))
+    expected = [word.encode() for word in reference.cut(text, FILTERS, True, " ")]
+    assert cut([text.encode(), b"x", text.encode()], tables(FILTERS, True, " ")) == [expected, [b"x"], expected]
+
+
+@pytest.mark.parametrize("length", [*range(60, 70), *range(124, 132)])
+@pytest.mark.parametrize("at", range(60, 68))
+def test_tokens_that_cross_or_end_at_a_block_are_cut(at, length):
+    text = "a" * at + " " + "b" * (length - at)
+    assert cut([text.encode()], tables("", True, " ")) == [[word.encode() for word in text.split()]]
 
 
 @pytest.mark.parametrize("cut_at", range(1, 4))

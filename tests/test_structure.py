@@ -155,6 +155,7 @@ store = vecstore.open(sys.argv[1])
 from vecstore.keys import KeyBatch
 store.embed(vecstore.Tokens(KeyBatch.of(["nice", "great"]), [0, 2]))
 store.lookup(["nice", "great"]), store["nice"], "nice" in store, store.matrix({"nice": 1, "a": 2}, oov="normal")
+vecstore.encode(["Nice, great"], vecstore.count(["Nice, nice"]).word_index(), length=3)
 """
 
 

@@ -420,13 +420,16 @@ def call_find_key_with(rng: Random) -> Call:
 
 def call_cut_texts(rng: Random) -> Call:
     texts = [rng.choice(["a b", "ΣİÄß é", "日本 語", "🙂", ""]).encode() + rng.randbytes(rng.choice([0, 0, 1, 3]))]
-    texts = [rng.choice([text, text[: rng.randint(0, len(text))], b"A, b!" * 9]) for text in texts * 9]
+    texts = [
+        rng.choice([text, text[: rng.randint(0, len(text))], b"A, b!" * rng.choice([9, 11, 40])]) for text in texts * 9
+    ]
     data, offsets = packed(texts)
     start = rng.randint(0, len(texts))
     n, size = len(texts) - start, int(offsets[-1] - offsets[start])
-    outputs = np.zeros(size, np.uint8), np.zeros((size + n) // 2 + 2, np.int64), np.zeros(n, np.int64)
+    bounds = (np.zeros((size + n) // 2 + 2, np.int64) for _ in range(2))
+    outputs = np.zeros(size, np.uint8), *bounds, np.zeros(n, np.int64)
     lookups = tables(rng.choice([FILTERS, "é日"]), rng.random() < 0.5, rng.choice(" 🙂"))
-    return Call(cut_texts, (data, offsets[:-1], offsets[1:], *lookups, start, len(texts), *outputs), (8, 9, 10))
+    return Call(cut_texts, (data, offsets[:-1], offsets[1:], *lookups, start, len(texts), *outputs), (8, 9, 10, 11))
 
 
 def call_find_tokens(rng: Random) -> Call:
