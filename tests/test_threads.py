@@ -130,11 +130,11 @@ def at_work(done):
 def test_split_wakes_threads_away_from_the_caller_and_lets_them_run_anywhere(allowed):
     done = []
     threads.split(at_work(done), 400, 1)
-    helpers = set(done) - {threading.get_native_id()}
-    assert len(helpers) == 3
-    assert allowed == {thread: {0, 1, 2} for thread in helpers}
+    others = set(done) - {threading.get_native_id()}
+    assert len(others) == 3
+    assert allowed == {thread: {0, 1, 2} for thread in others}
     assert threads._keep_off_this_cpu() == {0, 1, 2}
-    assert allowed == {thread: {0, 2} for thread in helpers}
+    assert allowed == {thread: {0, 2} for thread in others}
     threads.split(at_work(done), 400, 1)
     assert allowed.keys() <= set(done)
     assert sum(cpus == {0, 1, 2} for cpus in allowed.values()) >= 3
