@@ -74,7 +74,7 @@ def pool(
             )
             at += len(rows)
 
-    split(embed, int(offsets[-1] - offsets[0]) + n, _GRAIN)
+    split(embed, int(offsets[-1]) + n, _GRAIN)
     return result, counts
 
 
@@ -83,7 +83,7 @@ def _document_at(offsets: NDArray[np.int64], place: int) -> int:
 
     The 1 gives documents without tokens a place of their own, and counts the work that each document is.
     """
-    return bisect_left(range(len(offsets) - 1), place, key=lambda i: int(offsets[i] - offsets[0]) + i)
+    return bisect_left(range(len(offsets) - 1), place, key=lambda i: int(offsets[i]) + i)
 
 
 def _check_pooling(pooling: Any, v: int) -> tuple[int, NDArray[np.float32]]:

@@ -56,8 +56,7 @@ def embed_ragged(index: KeyIndex, vectors: StoredVectors, tokens: Tokens) -> "pa
     """Return the vectors of each document's tokens as Arrow's lists. `VectorStore.embed_ragged` says more."""
     import pyarrow as pa
 
-    offsets, d = tokens.offsets, vectors.shape[1]
-    low, high = int(offsets[0]), int(offsets[-1])
-    found = gather(vectors, index.find_batch(tokens.batch.take(np.arange(low, high))))
+    d = vectors.shape[1]
+    found = gather(vectors, index.find_batch(tokens.batch.take(np.arange(tokens.offsets[-1]))))
     values = pa.FixedSizeListArray.from_arrays(pa.array(found.ravel()), d)
-    return pa.LargeListArray.from_arrays(pa.array(offsets - low), values)
+    return pa.LargeListArray.from_arrays(pa.array(tokens.offsets), values)

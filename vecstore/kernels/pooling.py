@@ -189,42 +189,18 @@ def pool_rows(vectors, weights, rows, first, offsets, pooling, normalize, docume
 def pool_rows_bfloat16(vectors, weights, rows, first, offsets, pooling, normalize, document, stop, sums, counts, out):
     """`pool_rows` of bfloat16 numbers, given as uint16."""
     return _pool(
-        widen_bfloat16,
-        vectors,
-        None,
-        weights,
-        rows,
-        first,
-        offsets,
-        pooling,
-        normalize,
-        document,
-        stop,
-        sums,
-        counts,
-        out,
-    )
+        widen_bfloat16, vectors, None, weights, rows, first, offsets,
+        pooling, normalize, document, stop, sums, counts, out,
+    )  # fmt: skip
 
 
 @kernel("u16[:,:], f32[:], i64[:], i64, i64[:], i64, i64, i64, i64, f64[:], i64[:], f32[:,:] -> i64")
 def pool_rows_float16(vectors, weights, rows, first, offsets, pooling, normalize, document, stop, sums, counts, out):
     """`pool_rows` of float16 numbers, given as uint16."""
     return _pool(
-        widen_float16,
-        vectors,
-        None,
-        weights,
-        rows,
-        first,
-        offsets,
-        pooling,
-        normalize,
-        document,
-        stop,
-        sums,
-        counts,
-        out,
-    )
+        widen_float16, vectors, None, weights, rows, first, offsets,
+        pooling, normalize, document, stop, sums, counts, out,
+    )  # fmt: skip
 
 
 @kernel("i8[:,:], f32[:], f32[:], i64[:], i64, i64[:], i64, i64, i64, i64, f64[:], i64[:], f32[:,:] -> i64")
