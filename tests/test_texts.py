@@ -114,3 +114,11 @@ def test_a_part_is_a_view():
     part = texts.part(1, 3)
     assert strings(part) == TEXTS[1:3]
     assert part.data is texts.data
+
+
+def test_what_is_no_text_is_named_by_its_place_among_all():
+    texts = ["nice"] * 40_000 + [7]
+    with pytest.raises(TypeError, match="text 40000: expected str, bytes or None, found int: 7"):
+        list(Texts.stream(texts, 1 << 20))
+    with pytest.raises(TypeError, match="text 0: expected str, bytes or None, found int: 7"):
+        Texts.of([7])

@@ -1,5 +1,6 @@
 """Texts: documents as UTF-8 bytes, whole or in blocks, from whatever people keep them in."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -117,7 +118,8 @@ def _convert(texts: Any, first: int) -> Texts:
         batch = KeyBatch.of(texts)
     except TypeError as error:
         _check_items(texts, first)
-        raise TypeError(str(error).replace("a batch of keys", "texts")) from None
+        message = str(error).replace("a batch of keys", "texts")
+        raise TypeError(re.sub(r"^key (\d+)", lambda place: f"text {first + int(place[1])}", message)) from None
     if batch.codes is None:
         return Texts(frozen(batch.data), frozen(batch.starts), frozen(batch.stops))
     nulls = np.flatnonzero(batch.codes < 0)
