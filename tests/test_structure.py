@@ -52,6 +52,7 @@ ORDER = [
     "formats.names",
     "gensim",
     "store",
+    "batches",
     "verify",
     "disk",
     "new_arrays",
@@ -94,6 +95,10 @@ FRAMEWORKS = [
     "numba",
     "scipy",
     "platformdirs",
+    "pyspark",
+    "ray",
+    "dask",
+    "datasets",
 ]
 CONVERTING = [f"vecstore.{name}" for name in ORDER[ORDER.index("disk") : ORDER.index("convert")]]
 IMPORTERS = {
@@ -102,7 +107,8 @@ IMPORTERS = {
     "typer": {"cli"},
     "gensim": {"gensim"},
     "platformdirs": {"load", "demo"},
-    **{framework: set() for framework in ["tensorflow", "pandas", "polars"]},
+    **{framework: {"batches"} for framework in ["pandas", "pyspark"]},
+    **{framework: set() for framework in ["tensorflow", "polars", "ray", "dask", "datasets"]},
 }
 
 

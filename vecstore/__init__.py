@@ -11,6 +11,7 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 `vecstore.keras`, imported by that name, hands such a matrix to a Keras model.
 """
 
+from vecstore.batches import CountTexts, EmbedTexts, EncodeTexts
 from vecstore.component import CommonComponent
 from vecstore.convert import convert
 from vecstore.counts import Counts, count
@@ -40,8 +41,11 @@ from vecstore.version import __version__
 __all__ = [
     "CommonComponent",
     "ConversionReport",
+    "CountTexts",
     "Counts",
+    "EmbedTexts",
     "EmbeddingMatrix",
+    "EncodeTexts",
     "FormatError",
     "FormatWarning",
     "Metadata",

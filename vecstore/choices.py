@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-__all__ = ["CountMismatch", "Duplicates", "EncodingErrors", "Format", "Side", "Storage"]
+__all__ = ["CountMismatch", "Duplicates", "EncodingErrors", "Format", "PoolingName", "Side", "Storage"]
 
 Format = Literal["auto", "word2vec", "word2vec-text", "glove", "npy", "safetensors", "model2vec"]
 """Names of the formats that can be read. fastText's ``.vec`` is word2vec-text."""
@@ -21,3 +21,6 @@ CountMismatch = Literal["error", "warn"]
 
 Side = Literal["pre", "post"]
 """Where the sequence of a text is filled up or cut: before its first token or after its last."""
+
+PoolingName = Literal["mean", "sum", "max", "first", "sif"]
+"""How the vectors of a text become one; "sif" is a mean weighted by smooth inverse frequency, which needs counts."""
