@@ -22,6 +22,7 @@ ORDER = [
     "kernels.lookup",
     "kernels.recalling",
     "kernels.counting",
+    "kernels.csv",
     "kernels.cutting",
     "kernels.padding",
     "kernels.packing",
@@ -76,11 +77,21 @@ ORDER = [
     "convert",
     "load",
     "export",
+    "jobs.rows",
+    "jobs.files",
+    "jobs.records",
+    "jobs.parquet",
+    "jobs.corpus",
+    "jobs.outputs",
+    "jobs.parts",
+    "jobs.workers",
+    "jobs.run",
+    "process",
     "keras",
     "demo",
     "cli",
 ]
-HEADS = {"__init__", "__main__", "kernels.__init__", "formats.__init__"}
+HEADS = {"__init__", "__main__", "kernels.__init__", "formats.__init__", "jobs.__init__"}
 ROOT = Path(vecstore.__file__).parent
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 FRAMEWORKS = [

@@ -29,8 +29,9 @@ from vecstore.export import export
 from vecstore.layout import Metadata, Source
 from vecstore.load import load
 from vecstore.matrix import EmbeddingMatrix
+from vecstore.process import process_files
 from vecstore.progress import Progress
-from vecstore.report import ConversionReport, RoundingErrors
+from vecstore.report import ConversionReport, JobReport, RoundingErrors
 from vecstore.store import VectorStore
 from vecstore.store import open_store as open
 from vecstore.tokenizer import Tokenizer
@@ -48,6 +49,7 @@ __all__ = [
     "EncodeTexts",
     "FormatError",
     "FormatWarning",
+    "JobReport",
     "Metadata",
     "Problem",
     "Progress",
@@ -69,5 +71,6 @@ __all__ = [
     "export",
     "load",
     "open",
+    "process_files",
     "verify",
 ]

@@ -11,18 +11,20 @@ It takes what engines hand out and gives the same kind back: a ``pyarrow.RecordB
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vecstore.arrays import checksum
 from vecstore.choices import PoolingName, Side
 from vecstore.counts import Counts, count
 from vecstore.encoding import Encoder, encode, encode_ragged
 from vecstore.keys import KeyBatch, frozen
+from vecstore.layout import METADATA
 from vecstore.store import VectorStore, open_store
 from vecstore.tokenizer import Tokenizer
 from vecstore.tokens import Tokens
@@ -31,7 +33,7 @@ from vecstore.vocabulary import read_vocabulary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["BatchFunction", "CountTexts", "EmbedTexts", "EncodeTexts"]
+__all__ = ["BatchFunction", "ColumnFunction", "CountTexts", "EmbedTexts", "EncodeTexts", "NewColumns"]
 
 _KEPT = 4  # stores and vocabularies that a process keeps open
 
@@ -69,6 +71,14 @@ class BatchFunction(ABC):
     @abstractmethod
     def table(self, table: "pa.Table") -> "pa.Table":
         """Return the result for a table; raises what `schema` does."""
+
+    def describe(self) -> dict[str, Any]:
+        """Return all settings as JSON has them, and checksums of the files that they name."""
+        settings = {field.name: getattr(self, field.name) for field in fields(self)}
+        tokenizer = {field.name: getattr(self.tokenizer, field.name) for field in fields(self.tokenizer)}
+        if self.tokenizer.analyzer is not None:
+            tokenizer["analyzer"] = getattr(self.tokenizer.analyzer, "__qualname__", repr(self.tokenizer.analyzer))
+        return {**settings, "tokenizer": tokenizer}
 
     def __call__(self, batch: Any) -> Any:
         """Return the result for a batch, of the same kind as the batch: see the module docstring.
@@ -140,8 +150,35 @@ class BatchFunction(ABC):
         return texts if _is_text(kind) else Tokens.of(texts)
 
 
+class NewColumns(NamedTuple):
+    """What a function makes of a table: columns, and figures to add up."""
+
+    arrays: "list[pa.Array]"
+    figures: dict[str, int]
+
+
 @dataclass(frozen=True, kw_only=True)
-class EmbedTexts(BatchFunction):
+class ColumnFunction(BatchFunction):
+    """A function that appends columns."""
+
+    @abstractmethod
+    def columns(self, table: "pa.Table") -> NewColumns:
+        """Return the new columns of a table, whose `schema` was found to be good."""
+
+    def table(self, table: "pa.Table") -> "pa.Table":
+        """Return `table` with the new columns; the others are shared."""
+        import pyarrow as pa
+
+        schema = self.schema(table.schema)
+        return pa.table([*table.columns, *self.columns(table).arrays], schema=schema)
+
+    def _tokens(self, table: "pa.Table") -> Tokens:
+        texts = self._texts(table)
+        return texts if isinstance(texts, Tokens) else self.tokenizer.tokenize(texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedTexts(ColumnFunction):
     """Append a vector of each text to a batch: what `VectorStore.embed` gives.
 
     Parameters
@@ -201,31 +238,25 @@ class EmbedTexts(BatchFunction):
             new.append(pa.field(self.known_into, pa.int64()))
         return _appended(schema, new)
 
-    def table(self, table: "pa.Table") -> "pa.Table":
-        """Return `table` with the new columns; the others are shared."""
-        vectors, known, _ = self.embed(table)
-        return self.append(table, vectors, known)
+    def describe(self) -> dict[str, Any]:  # noqa: D102
+        counts = None if self.counts is None else checksum(Path(self.counts))
+        return {**super().describe(), "store": checksum(_opened(self.store).path / METADATA), "counts": counts}
 
-    def embed(self, table: "pa.Table") -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
-        """Return the vectors (n, d) of a table's texts, how many tokens of each are known (n,), and all tokens."""
-        texts = self._texts(table)
-        tokens = texts if isinstance(texts, Tokens) else self.tokenizer.tokenize(texts)
-        store = _opened(self.store)
-        pooling: Any = self.pooling if self.counts is None else _weights(self.store, self.counts, self.a)
-        vectors, known = store.embed(tokens, pooling=pooling, normalize=self.normalize, return_counts=True)
-        return vectors, known, int(tokens.offsets[-1])
-
-    def append(self, table: "pa.Table", vectors: NDArray[np.float32], known: NDArray[np.int64]) -> "pa.Table":
-        """Return `table` with what `embed` gave as new columns."""
+    def columns(self, table: "pa.Table") -> NewColumns:  # noqa: D102
         import pyarrow as pa
 
-        columns = [pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]), pa.array(known)]
-        schema = self.schema(table.schema)
-        return pa.table([*table.columns, *columns[: len(schema) - table.num_columns]], schema=schema)
+        tokens, store = self._tokens(table), _opened(self.store)
+        pooling: Any = self.pooling if self.counts is None else _weights(self.store, self.counts, self.a)
+        vectors, known = store.embed(tokens, pooling=pooling, normalize=self.normalize, return_counts=True)
+        arrays = [pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), store.dim)]
+        if self.known_into is not None:
+            arrays.append(pa.array(known))
+        figures = {"tokens": int(tokens.offsets[-1]), "known": int(known.sum()), "zeros": int((known == 0).sum())}
+        return NewColumns(arrays, figures)
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeTexts(BatchFunction):
+class EncodeTexts(ColumnFunction):
     """Append the ids of each text's tokens to a batch: what `encode` and `encode_ragged` give.
 
     Parameters
@@ -271,22 +302,20 @@ class EncodeTexts(BatchFunction):
         kind = pa.list_(pa.int32(), -1 if self.length is None else self.length)
         return _appended(schema, [pa.field(self.into, kind)])
 
-    def table(self, table: "pa.Table") -> "pa.Table":
-        """Return `table` with the new column; the others are shared."""
+    def describe(self) -> dict[str, Any]:  # noqa: D102
+        return {**super().describe(), "vocabulary": self._encoder().checksum}
+
+    def columns(self, table: "pa.Table") -> NewColumns:  # noqa: D102
         import pyarrow as pa
 
-        schema = self.schema(table.schema)
+        tokens, encoder = self._tokens(table), self._encoder()
         if self.length is None:
-            ids = encode_ragged(self._texts(table), self._encoder(), tokenizer=self.tokenizer)
+            ids = encode_ragged(tokens, encoder).cast(pa.list_(pa.int32()))
         else:
-            ids = pa.FixedSizeListArray.from_arrays(pa.array(self.encode(table).ravel()), self.length)
-        return pa.table([*table.columns, ids], schema=schema)
-
-    def encode(self, table: "pa.Table") -> NDArray[np.int32]:
-        """Return the ids (n, length) of a table's texts; `length` is not None."""
-        sides: dict[str, Any] = {"padding": self.padding, "truncating": self.truncating, "value": self.value}
-        texts = self._texts(table)
-        return encode(texts, self._encoder(), tokenizer=self.tokenizer, length=self.length, **sides)
+            sides: dict[str, Any] = {"padding": self.padding, "truncating": self.truncating, "value": self.value}
+            padded = encode(tokens, encoder, length=self.length, **sides)
+            ids = pa.FixedSizeListArray.from_arrays(pa.array(padded.ravel()), self.length)
+        return NewColumns([ids], {"tokens": int(tokens.offsets[-1])})
 
     def _encoder(self) -> Encoder:
         if isinstance(self.vocabulary, str):
@@ -336,7 +365,7 @@ class CountTexts(BatchFunction):
         """Yield the counts of all batches together."""
         import pyarrow as pa
 
-        total = _empty_counts().merge(self.count(pa.Table.from_batches([batch])) for batch in batches)
+        total = Counts.sum(self.count(pa.Table.from_batches([batch])) for batch in batches)
         yield _as_batch(_as_table(total))
 
     def _frame(self, frame: Any) -> Any:
@@ -359,7 +388,7 @@ class CountTexts(BatchFunction):
         ValueError
             A result is something else.
         """
-        return _empty_counts().merge(map(_as_counts, results))
+        return Counts.sum(map(_as_counts, results))
 
 
 def _as_batch(table: "pa.Table") -> "pa.RecordBatch":
@@ -424,10 +453,6 @@ def _appended(schema: "pa.Schema", new: "list[pa.Field]") -> "pa.Schema":
             raise ValueError(f"column {column.name!r} of the result is there already: give the new one another name")
         schema = schema.append(column)
     return schema
-
-
-def _empty_counts() -> Counts:
-    return Counts.from_word_counts({})
 
 
 def _as_table(counts: Counts) -> "pa.Table":

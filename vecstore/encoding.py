@@ -170,6 +170,16 @@ class Encoder:
         kept = rows if not num_words else np.where(rows < num_words, rows, other)
         self.ids = frozen(np.append(kept, other), np.int32)
 
+    @property
+    def checksum(self) -> str:
+        """CRC-32 of all keys and their ids."""
+        from isal import isal_zlib
+
+        crc = 0
+        for array in (*self.index.batch.packed(), self.ids):
+            crc = isal_zlib.crc32(np.ascontiguousarray(array), crc)
+        return f"{crc:08x}"
+
     def encode(
         self, texts: Keys | Tokens, tokenizer: Tokenizer | None, most: int | None, *, from_end: bool
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
