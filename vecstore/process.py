@@ -76,11 +76,9 @@ def process_files(
     FileNotFoundError
         Nothing is at `source`.
     FormatError
-        A file or a row cannot be read; it says which.
+        A file or a row cannot be read, which it names; or the column holds no texts.
     KeyError
         A column is missing.
-    TypeError
-        A column holds no texts.
     ValueError
         The target cannot hold the result, or an option is wrong.
     TargetError

@@ -17,6 +17,7 @@ import pyarrow.parquet
 
 from vecstore.batches import BatchFunction, ColumnFunction, CountTexts, EmbedTexts, EncodeTexts
 from vecstore.counts import Counts
+from vecstore.errors import FormatError
 from vecstore.new_arrays import ArrayWriter
 from vecstore.vocabulary import write_vocabulary
 
@@ -144,11 +145,16 @@ def output_for(
 
     Raises
     ------
+    FormatError
+        The column holds no texts.
     ValueError
         The target cannot hold the results, or options have no effect on them.
     """
     suffix = target.suffix.lower()
-    result = function.schema(schema)
+    try:
+        result = function.schema(schema)
+    except TypeError as error:
+        raise FormatError(str(error)) from None
     if isinstance(function, CountTexts):
         if suffix not in (".parquet", ".json", ".txt"):
             raise ValueError(f"{target}: expected .parquet for counts, .json or .txt for a vocabulary")
