@@ -30,7 +30,7 @@ def process_files(
 ) -> JobReport:
     """Apply a function to all rows of a file or folder.
 
-    Memory does not grow with the corpus. The corpus is cut into parts of at most 65,536 rows, which are kept in the
+    Memory does not grow with the corpus. The corpus is cut into parts of at most 32,768 rows, which are kept in the
     folder ``TARGET.unfinished`` until all are there. If the process is killed or stopped, the same call goes on with
     them, and the result is the same, byte for byte, as it is with any number of workers.
 

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset
-import pyarrow.fs
 
 from vecstore.choices import CorpusFormat
 from vecstore.errors import FormatError
@@ -42,6 +40,10 @@ def find_files(source: Path) -> tuple[list[CorpusFile], pa.Schema]:
     if not source.is_dir():
         state = source.stat()
         return [CorpusFile(str(source), state.st_size, state.st_mtime_ns)], pa.schema([])
+    # Imported here, as it imports pandas, 33 MB: workers do without, and so do jobs on one file.
+    import pyarrow.dataset
+    import pyarrow.fs
+
     factory = pa.dataset.FileSystemDatasetFactory(
         pa.fs.LocalFileSystem(),
         pa.fs.FileSelector(str(source), recursive=True),

@@ -23,7 +23,7 @@ from vecstore.vocabulary import write_vocabulary
 
 __all__ = ["ArrayOutput", "CountsOutput", "FolderOutput", "Output", "ParquetOutput", "output_for"]
 
-_GROUP_BYTES = 1 << 24  # of a row group: what a worker holds
+_GROUP_BYTES = 1 << 23  # of a row group: what a worker holds, twice while it is written
 _PIECE_BYTES, _PIECE_ROWS = 1 << 20, 1 << 13  # of texts that are worked on at a time
 _JOINED = "joined"
 
@@ -171,7 +171,7 @@ def output_for(
         kind = result.field(function.into).type
         if not pa.types.is_fixed_size_list(kind):
             raise ValueError(f"{target}: expected rows of one length for an array, found {kind}; give a length")
-        return ArrayOutput(function, kind.list_size, np.dtype(kind.value_type.to_pandas_dtype()))
+        return ArrayOutput(function, kind.list_size, np.dtype(np.float32 if pa.types.is_floating(kind.value_type) else np.int32))
     return (ParquetOutput if suffix == ".parquet" else FolderOutput)(function, result)
 
 

@@ -16,7 +16,7 @@ from vecstore.jobs.rows import Csv, RecordFormat
 
 __all__ = ["BLOCK_BYTES", "BLOCK_ROWS", "Records"]
 
-BLOCK_ROWS, BLOCK_BYTES = 1 << 16, 1 << 24
+BLOCK_ROWS, BLOCK_BYTES = 1 << 15, 1 << 23
 """What a block has at most; a longer row is one alone."""
 
 _LONGEST = 1 << 28  # bytes of a record; what is longer has lost a quote or its newlines

@@ -184,7 +184,7 @@ class ArrowRows(Rows):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, self.rows.schema) as writer:
             writer.write_table(self.rows)
-        return _arrow_rows, (sink.getvalue().to_pybytes(), self.column)
+        return _arrow_rows, (sink.getvalue(), self.column)
 
     def table(self, start: int, stop: int) -> pa.Table:  # noqa: D102
         table = self.rows.slice(start, stop - start)
@@ -192,7 +192,7 @@ class ArrowRows(Rows):
         return table
 
 
-def _arrow_rows(stream: bytes, column: str) -> ArrowRows:
+def _arrow_rows(stream: pa.Buffer, column: str) -> ArrowRows:
     return ArrowRows(pa.ipc.open_stream(stream).read_all(), column)
 
 
