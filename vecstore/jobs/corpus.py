@@ -1,11 +1,13 @@
 """Corpus: the files that a job reads, the columns they have, and their rows in blocks.
 
 A block is cut from one file by numbers alone, its rows and bytes, so that the same corpus always has the same blocks.
-CSV, JSON lines and text may be packed (gzip, zip, bz2, xz, zstd), which their content says. Types of CSV and JSON
-columns are those of the first block; what does not fit them later is a bad row.
+CSV, JSON lines and text may be packed (gzip, zip, bz2, xz, zstd), which their content says. All columns of CSV are
+text, as the file has it: 007 stays 007, and no number in the last row can stop a job that took the others for dates.
+Types of JSON columns are those of the first block; what does not fit them later is a bad row.
 """
 
 from collections.abc import Callable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -99,7 +101,7 @@ class Corpus:
         found = _infer(files, chosen, column, delimiter)
         names = [*found.names, *(name for name in constants.names if name not in found.names)]
         for name in (column, *(keep or ())):
-            if name not in names:
+            if name not in (found.names if name == column else names):
                 raise KeyError(f"{files[0].path}: expected a column {name!r}, found {', '.join(names)}")
         wanted = set(names if keep is None else [column, *keep])
         file_schema = pa.schema([field for field in found if field.name in wanted])
@@ -173,43 +175,37 @@ def _cut(corpus: Corpus, file: CorpusFile) -> Iterator[_Cut]:
 
 
 def _infer(files: Sequence[CorpusFile], format: CorpusFormat, column: str, delimiter: str) -> pa.Schema:
-    """Return the columns of the first file that has any; of CSV and JSON as its first block shows them."""
+    """Return the columns of the first file; of JSON those of the first block that there is."""
     if format == "parquet":
         with ParquetRows(files[0].path) as rows:
             return rows.schema
     if format == "text":
         return pa.schema([(column, pa.string())])
+    if format == "csv":
+        with Records(files[0]) as records:
+            return pa.schema([(name, pa.string()) for name in records.take_header(delimiter)])
     for file in files:
         with Records(file) as records:
-            names = records.take_header(delimiter) if format == "csv" else ()
-            own: RecordFormat = Csv(delimiter, names) if format == "csv" else JsonLines()
-            block = next(records.blocks(own), None)
+            block = next(records.blocks(JsonLines()), None)
         if block is not None:
-            return _infer_from(RecordRows(own, *block), file, column, format)
-    return pa.schema([(name, pa.string()) for name in names or (column,)])
+            return _infer_json(RecordRows(JsonLines(), *block))
+    return pa.schema([(column, pa.string())])
 
 
-def _infer_from(rows: Rows, file: CorpusFile, column: str, format: CorpusFormat) -> pa.Schema:
-    schemas = [table.schema for table in good_tables(rows, lambda row, reason: None)]
-    try:
-        found = pa.unify_schemas(schemas, promote_options="permissive") if schemas else pa.schema([])
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise FormatError(f"{file.path}: columns change their types within the first rows: {error}") from None
-    return pa.schema([pa.field(field.name, _settled(field, column, format)) for field in found])
-
-
-def _settled(field: pa.Field, column: str, format: CorpusFormat) -> pa.DataType:
-    """Return the type that a column shall have in all blocks."""
-    kind = field.type
-    if pa.types.is_null(kind) or pa.types.is_binary(kind):
-        return pa.string()
-    if format == "csv":
-        return pa.string() if field.name == column else kind
-    return pa.string() if pa.types.is_timestamp(kind) else kind  # in JSON it is a string that looks like one
+def _infer_json(rows: Rows) -> pa.Schema:
+    found = pa.schema([])
+    for table in good_tables(rows, lambda row, reason: None):
+        # A row that contradicts those before it will be a bad one.
+        with suppress(pa.ArrowInvalid, pa.ArrowTypeError):
+            found = pa.unify_schemas([found, table.schema], promote_options="permissive")
+    # A timestamp is a string that looks like one.
+    vague = (pa.types.is_null, pa.types.is_timestamp)
+    kinds = (pa.string() if any(is_kind(field.type) for is_kind in vague) else field.type for field in found)
+    return pa.schema(list(zip(found.names, kinds, strict=True)))
 
 
 def _check_columns(corpus: Corpus, file: CorpusFile, names: Sequence[str]) -> None:
-    if corpus.column not in names and corpus.column not in corpus.constants.names:
+    if corpus.column not in names:
         raise KeyError(f"{file.path}: expected a column {corpus.column!r}, found {', '.join(names)}")
     others = [name for name in names if name not in corpus.file_schema.names]
     if corpus.is_strict and others:

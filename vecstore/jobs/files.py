@@ -41,22 +41,21 @@ def find_files(source: Path) -> tuple[list[CorpusFile], pa.Schema]:
         state = source.stat()
         return [CorpusFile(str(source), state.st_size, state.st_mtime_ns)], pa.schema([])
     # Imported here, as it imports pandas, 33 MB: workers do without, and so do jobs on one file.
-    import pyarrow.dataset
-    import pyarrow.fs
+    from pyarrow import dataset, fs
 
-    factory = pa.dataset.FileSystemDatasetFactory(
-        pa.fs.LocalFileSystem(),
-        pa.fs.FileSelector(str(source), recursive=True),
-        pa.dataset.ParquetFileFormat(),  # of which only the names are looked at
-        pa.dataset.FileSystemFactoryOptions(
-            partition_base_dir=str(source), partitioning=pa.dataset.HivePartitioning.discover()
+    factory = dataset.FileSystemDatasetFactory(
+        fs.LocalFileSystem(),
+        fs.FileSelector(str(source), recursive=True),
+        dataset.ParquetFileFormat(),  # of which only the names are looked at
+        dataset.FileSystemFactoryOptions(
+            partition_base_dir=str(source), partitioning=dataset.HivePartitioning.discover()
         ),
     )
     constants = factory.inspect(fragments=0)
     files = []
     for fragment in factory.finish(constants).get_fragments():
         state = Path(fragment.path).stat()
-        keys = pa.dataset.get_partition_keys(fragment.partition_expression)
+        keys = dataset.get_partition_keys(fragment.partition_expression)
         files.append(CorpusFile(fragment.path, state.st_size, state.st_mtime_ns, keys))
     if not files:
         raise FormatError(f"{source}: expected files of texts, found none; those that begin with . or _ are left out")

@@ -171,7 +171,9 @@ def output_for(
         kind = result.field(function.into).type
         if not pa.types.is_fixed_size_list(kind):
             raise ValueError(f"{target}: expected rows of one length for an array, found {kind}; give a length")
-        return ArrayOutput(function, kind.list_size, np.dtype(np.float32 if pa.types.is_floating(kind.value_type) else np.int32))
+        return ArrayOutput(
+            function, kind.list_size, np.dtype(np.float32 if pa.types.is_floating(kind.value_type) else np.int32)
+        )
     return (ParquetOutput if suffix == ".parquet" else FolderOutput)(function, result)
 
 

@@ -55,7 +55,7 @@ class Records:
 
     def take_header(self, delimiter: str) -> tuple[str, ...]:
         """Read the names in the header of a CSV file."""
-        ends = self._ends(Csv(delimiter, ()))
+        ends = self._ends(Csv(delimiter, (), pa.schema([])))
         header = self._rest[: ends[0]] if len(ends) else b""
         self._rest = self._rest[len(header) :]
         return _names(header, delimiter, self._file.path)
@@ -67,8 +67,8 @@ class Records:
             start = first = 0
             while first < len(ends):
                 last = min(first + BLOCK_ROWS, int(np.searchsorted(ends, start + BLOCK_BYTES, "right")))
-                if last == len(ends) and not self._is_last:
-                    break  # the block may go on
+                if last == len(ends) and not self._is_last and len(self._rest) - start <= BLOCK_BYTES:
+                    break  # the next record may fit
                 last = max(last, first + 1)
                 stop = int(ends[last - 1])
                 yield self._rest[start:stop], ends[first:last] - start

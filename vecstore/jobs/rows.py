@@ -103,13 +103,12 @@ class JsonLines(RecordFormat):
 class Csv(RecordFormat):
     """Records of fields between delimiters, quoted where needed; empty lines are none.
 
-    `names` are the file's columns in order. `schema` names those to read, absent ones being null; None reads all and
-    infers their types.
+    `names` are the file's columns in order; `schema` names those to read, all of them strings, absent ones being null.
     """
 
     delimiter: str
     names: tuple[str, ...]
-    schema: pa.Schema | None = None
+    schema: pa.Schema
 
     def ends(self, data: NDArray[np.uint8], *, is_last: bool) -> NDArray[np.int64]:  # noqa: D102
         room = np.count_nonzero(data == _NEWLINE) + np.count_nonzero(data == _RETURN) + 1
@@ -120,10 +119,8 @@ class Csv(RecordFormat):
         return ends[:found]
 
     def read(self, data: bytes) -> pa.Table:  # noqa: D102
-        chosen = None if self.schema is None else self.schema.names
         if not data.strip(b"\r\n"):
-            kinds = [(name, pa.null()) for name in self.names]
-            return (pa.schema(kinds) if self.schema is None else self.schema).empty_table()
+            return self.schema.empty_table()
         return pyarrow.csv.read_csv(
             BytesIO(data),
             read_options=pyarrow.csv.ReadOptions(
@@ -131,7 +128,7 @@ class Csv(RecordFormat):
             ),
             parse_options=pyarrow.csv.ParseOptions(delimiter=self.delimiter, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types=self.schema, include_columns=chosen, include_missing_columns=chosen is not None
+                column_types=self.schema, include_columns=self.schema.names, include_missing_columns=True
             ),
         )
 
