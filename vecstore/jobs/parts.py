@@ -72,11 +72,12 @@ class Parts:
         self._check_target()
         try:
             self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise TargetError(f"{self.folder}: cannot be made: {error.strerror}") from None
+        try:
             self._lock = lock_folder(self.folder)
         except (BlockingIOError, FileNotFoundError):  # locked, or just removed
             raise TargetBusyError(f"{self.target}: another process is at work on it") from None
-        except OSError as error:
-            raise TargetError(f"{self.folder}: cannot be made: {error.strerror}") from None
         try:
             self._take_up()
         except BaseException:
