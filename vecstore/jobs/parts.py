@@ -102,8 +102,8 @@ class Parts:
         """Take a part that was written to its `new_path`."""
         self.new_path(number).replace(self.path(number))
         sync_folder(self.folder)
-        _write_note(self._note(number), figures)
         self.finished[number] = figures
+        _write_note(self._note(number), figures)
 
     def paths(self) -> list[Path]:
         """Return all parts in order."""
