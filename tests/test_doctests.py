@@ -14,9 +14,11 @@ MODULES = ["vecstore", *(module.name for module in pkgutil.walk_packages(vecstor
 
 @pytest.fixture(scope="module")
 def folder(glove_folder, tmp_path_factory):
-    """A folder with glove.bin and glove.vecstore that examples may write to."""
+    """A folder with glove.bin, glove.vecstore and reviews.csv that examples may write to."""
     folder = tmp_path_factory.mktemp("doctests") / "glove"
-    return shutil.copytree(glove_folder, folder, copy_function=os.link)
+    shutil.copytree(glove_folder, folder, copy_function=os.link)
+    (folder / "reviews.csv").write_text("id,review\n1,Nice work\n2,Stop lies\n")
+    return folder
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.startswith(WITHOUT)])

@@ -17,10 +17,15 @@ COMMANDS = re.findall(r"^\$ ((?:zcat|vecstore) .*)\n((?:(?![$`]).*\n)*)", README
 WORDS = "nice great best amazing stop lies pitiful nerd excellent work supreme quality bad respectable qwertzuiop"
 
 
+def write_reviews(folder):
+    (folder / "reviews.csv").write_text('id,review\n1,"Nice, nice work"\n2,Stop lies\n')
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_readme_python_runs(glove_folder, tmp_path, monkeypatch):
     folder = shutil.copytree(glove_folder, tmp_path / "glove", copy_function=os.link)
     monkeypatch.chdir(folder)
+    write_reviews(folder)
     results = doctest.testfile(str(README), module_relative=False, encoding="utf-8")
     assert results.attempted > 20
     assert results.failed == 0
@@ -36,6 +41,7 @@ def test_readme_commands_run(glove_folder, tmp_path):
             file.writestr(name, "nice 1 2\nthe 3 4\n")
             if archive == "glove.6B.zip":
                 file.writestr("glove.6B.50d.txt", "nice 1 2\n")
+    write_reviews(tmp_path)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     for command, output in COMMANDS:
         done = subprocess.run(
