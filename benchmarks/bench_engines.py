@@ -12,12 +12,12 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from share import embed_file
 
 import vecstore
 from vecstore.demo import glove_6b_50d
@@ -29,13 +29,6 @@ UNTIMED_TEXTS = 2_000
 FILES = 8
 WORKERS = 2
 OBJECTS = 1 << 30  # bytes that Ray keeps at most
-
-
-def embed_file(embed, source, target):
-    """Do what an engine's worker does with its share, and return the memory that this process has to itself."""
-    pq.write_table(embed(pq.read_table(source, use_threads=False)), target)
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(status["RssAnon"].split()[0]) * 1024
 
 
 class Processes:
@@ -53,10 +46,11 @@ class Processes:
 
 
 def ray(stack, sources):
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     import ray
 
     settings = {"log_to_driver": False, "logging_level": "ERROR", "object_store_memory": OBJECTS}
-    ray.init(num_cpus=WORKERS, include_dashboard=False, _node_ip_address="127.0.0.1", **settings)
+    ray.init("local", num_cpus=WORKERS, include_dashboard=False, _node_ip_address="127.0.0.1", **settings)
     stack.callback(ray.shutdown)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

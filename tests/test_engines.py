@@ -25,7 +25,7 @@ import vecstore
 from vecstore import batches
 from vecstore.batches import CountTexts, EmbedTexts, EncodeTexts
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0")  # read when they are imported
 import datasets
 
 TEXTS, WORDS, LENGTH = 3_000, 20_000, 12
@@ -175,6 +175,7 @@ def data(files: list[str]) -> Iterator[Any]:
         import ray
         import ray.data
     ray.init(
+        "local",
         num_cpus=2,
         include_dashboard=False,
         log_to_driver=False,
@@ -204,6 +205,7 @@ class TestRay(OnAnEngine):
 
     def test_actors_make_the_function_themselves(self, run: Run, corpus: pa.Table, glove: Any) -> None:
         settings = {"store": str(glove.path), "normalize": True}
+        # An actor keeps its CPU, and somebody has to read: two would wait for ever.
         result = as_table(run(EmbedTexts, fn_constructor_kwargs=settings, concurrency=1))
         assert matrix_of(result["vector"]).tobytes() == glove.embed(corpus["text"], normalize=True).tobytes()
 
@@ -222,7 +224,6 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from pyspark.sql import SparkSession
 
     folder = tmp_path_factory.mktemp("spark")
-    os.environ.update(PYSPARK_PYTHON=sys.executable, PYSPARK_DRIVER_PYTHON=sys.executable)
     builder = SparkSession.builder.master("local[2]").config("spark.driver.memory", "1g")
     for name, value in {
         "spark.ui.enabled": "false",
@@ -234,10 +235,14 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         "spark.sql.execution.arrow.maxRecordsPerBatch": TEXTS // FILES // 2,
     }.items():
         builder = builder.config(name, str(value))
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
-    yield session
-    session.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON"):
+            patch.setenv(name, sys.executable)
+        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        session = builder.getOrCreate()
+        session.sparkContext.setLogLevel("ERROR")
+        yield session
+        session.stop()
 
 
 # It says so of pandas 3, of which nothing is used here but the class DataFrame.
