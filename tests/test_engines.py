@@ -11,7 +11,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -257,17 +256,31 @@ class TestSpark(OnAnEngine):
 
         return run
 
-    def test_schema_keeps_what_arrow_would_change(self, spark: Any, glove: Any) -> None:
+    def test_other_columns_are_whatever_spark_has(self, spark: Any, glove: Any) -> None:
         frame = spark.sql(
-            "SELECT 'nice' AS text, TIMESTAMP_NTZ'2024-01-01 00:00:00' AS moment, CAST('a' AS CHAR(3)) AS c"
-        )
+            "SELECT 'nice' AS text, TIMESTAMP'2024-01-01' AS moment, TIMESTAMP_NTZ'2024-01-01 00:00:00' AS local,"
+            " CAST(1 AS DECIMAL(10, 2)) AS price, INTERVAL 1 DAY AS span, NAMED_STRUCT('a', 1) AS nested"
+        ).withMetadata("moment", {"comment": "kept"})
         embed = EmbedTexts(store=glove, known_into="known")
         schema = embed.spark_schema(frame.schema)
-        assert schema.fields[:3] == frame.schema.fields
-        assert [field.simpleString() for field in schema.fields[3:]] == ["vector:array<float>", "known:bigint"]
-        (row,) = frame.mapInArrow(embed, schema).collect()
-        assert row.moment == datetime(2024, 1, 1)
-        assert np.array_equal(np.array(row.vector, np.float32), glove["nice"])
+        assert schema.fields[:6] == frame.schema.fields
+        assert [field.simpleString() for field in schema.fields[6:]] == ["vector:array<float>", "known:bigint"]
+        result = frame.mapInArrow(embed, schema)
+        assert result.drop("vector", "known").collect() == frame.collect()
+        assert np.array_equal(np.array(result.first().vector, np.float32), glove["nice"])
+
+    def test_schema_of_what_is_no_texts_is_an_error(self, spark: Any, glove: Any) -> None:
+        frame = spark.sql("SELECT 1L AS text, 'a' AS body, 'b' AS vector, NULL AS nothing")
+        for function in (EmbedTexts(store=glove), EncodeTexts(vocabulary={}), CountTexts()):
+            with pytest.raises(TypeError, match="'text': expected strings or lists of strings, found bigint"):
+                function.spark_schema(frame.schema)
+            with pytest.raises(KeyError, match="column 'text': expected one of that name, found 0 among 'body'"):
+                function.spark_schema(frame.select("body").schema)
+        with pytest.raises(ValueError, match="column 'vector' of the result is there already"):
+            EmbedTexts(store=glove, column="body").spark_schema(frame.schema)
+        count = CountTexts(column="nothing")
+        (counted,) = frame.mapInArrow(count, count.spark_schema(frame.schema)).collect()
+        assert counted.asDict() == {"key": None, "count": 0, "documents": 1}
 
     def test_counts_of_a_partition_are_one(self, spark: Any, corpus: pa.Table) -> None:
         frame, count = spark.createDataFrame(corpus), CountTexts()

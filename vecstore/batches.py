@@ -115,9 +115,9 @@ class BatchFunction(ABC):
         -------
         pyspark.sql.types.StructType
         """
-        from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+        from pyspark.sql.pandas.types import from_arrow_schema
 
-        return from_arrow_schema(_without_fixed_sizes(self.schema(to_arrow_schema(schema))))
+        return from_arrow_schema(_without_fixed_sizes(self.schema(_of_spark(schema, self.column))))
 
     @abstractmethod
     def frame(self, frame: Any) -> Any:
@@ -151,7 +151,6 @@ class _Appends(BatchFunction):
     def spark_schema(self, schema: Any) -> Any:
         from pyspark.sql.types import StructType
 
-        # On the way through Arrow a timestamp without a time zone would get one.
         return StructType([*schema.fields, *super().spark_schema(schema).fields[len(schema.fields) :]])
 
     def frame(self, frame: Any) -> Any:
@@ -449,6 +448,29 @@ def _without_fixed_sizes(schema: "pa.Schema") -> "pa.Schema":
     return schema
 
 
+def _of_spark(schema: Any, column: str) -> "pa.Schema":
+    """Return Spark's columns with their names alone, and one of them with its type."""
+    import pyarrow as pa
+
+    # Not by `to_arrow_schema`: it takes no timestamp without the session's time zone, and loses metadata.
+    kinds = (_kind_of_spark(given, column) if given.name == column else pa.null() for given in schema.fields)
+    return pa.schema(zip(schema.names, kinds, strict=True))
+
+
+def _kind_of_spark(given: Any, column: str) -> "pa.DataType":
+    import pyarrow as pa
+    from pyspark.sql.types import ArrayType, NullType, StringType
+
+    kind = given.dataType
+    if isinstance(kind, StringType):
+        return pa.string()
+    if isinstance(kind, ArrayType) and isinstance(kind.elementType, StringType):
+        return pa.list_(pa.string())
+    if isinstance(kind, NullType):
+        return pa.null()
+    raise TypeError(_no_texts(column, kind.simpleString()))
+
+
 def _text_type(schema: "pa.Schema", column: str) -> "pa.DataType":
     """Return the type of the column to read, which is text, tokens or null."""
     import pyarrow as pa
@@ -461,7 +483,7 @@ def _text_type(schema: "pa.Schema", column: str) -> "pa.DataType":
     if any(is_kind(kind) for is_kind in lists) and (_is_text(kind.value_type) or types.is_null(kind.value_type)):
         return kind
     if not _is_text(kind) and not pa.types.is_null(kind):
-        raise TypeError(f"column {column!r}: expected strings or lists of strings, found {kind}")
+        raise TypeError(_no_texts(column, kind))
     return kind
 
 
@@ -475,6 +497,10 @@ def _is_text(kind: "pa.DataType") -> bool:
 def _no_column(column: str, names: list[Any]) -> str:
     shown = ", ".join(map(repr, names))
     return f"column {column!r}: expected one of that name, found {names.count(column)} among {shown or 'no columns'}"
+
+
+def _no_texts(column: str, kind: object) -> str:
+    return f"column {column!r}: expected strings or lists of strings, found {kind}"
 
 
 def _check_new(name: str, names: list[Any]) -> None:
