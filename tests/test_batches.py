@@ -433,9 +433,10 @@ def test_function_pickles_as_its_settings(glove, protocol):
         EncodeTexts(vocabulary=VOCABULARY, length=4),
         CountTexts(tokenizer=Tokenizer(analyzer=upper)),
     ):
-        expected = function(given)  # used, and small still
         pickled = pickle.dumps(function, protocol)
         assert len(pickled) < 2000
+        expected = function(given)
+        assert pickle.dumps(function, protocol) == pickled
         again = pickle.loads(pickled)
         assert again == function
         assert again(given).equals(expected)
