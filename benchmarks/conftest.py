@@ -40,7 +40,20 @@ from vecstore.threads import num_threads, split
 SAMPLE = 100_000
 UNTIMED_ROWS = 100_000  # of GloVe, where no time is taken
 OOV = 0.05
-VERSIONS = ("vecstore", "numpy", "numba", "pyarrow", "isal", "gensim", "pandas", "polars", "tensorflow-cpu")
+VERSIONS = (
+    "vecstore",
+    "numpy",
+    "numba",
+    "pyarrow",
+    "isal",
+    "gensim",
+    "pandas",
+    "polars",
+    "tensorflow-cpu",
+    "ray",
+    "pyspark",
+    "dask",
+)
 
 _RESULTS = pytest.StashKey[list]()
 _ABSENT = pytest.StashKey[set]()

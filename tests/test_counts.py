@@ -1,5 +1,6 @@
 import pickle
 import warnings
+import weakref
 from collections import Counter
 
 import numpy as np
@@ -149,6 +150,25 @@ def test_merged_counts_are_those_of_all_documents(parts):
     together = expected([document for part in parts for document in part])
     assert everything(counts[0].merge(counts[1:])) == together
     assert everything(sum(counts[1:], counts[0])) == together
+
+
+def test_merging_an_iterable_holds_no_more_than_there_is_to_hold(monkeypatch):
+    monkeypatch.setattr(module, "_WAITING", 3)
+    alive = []
+
+    def operands():
+        for i in range(100):
+            alive.append(sum(operand() is not None for operand in made))
+            part = count([f"a b{i % 5}"])
+            # A Counts takes no weak references; its array does.
+            made.append(weakref.ref(part.counts))
+            yield part
+
+    made = []
+    merged = count(["a c"]).merge(operands())
+    assert merged.word_counts() == {"a": 101, "c": 1, **{f"b{i}": 20 for i in range(5)}}
+    assert merged.documents == 101
+    assert max(alive) <= 6
 
 
 def test_counts_add_to_counts_alone():

@@ -69,6 +69,12 @@ CONTAINERS = {
     "Arrow dictionary that holds a null": lambda keys: pa.DictionaryArray.from_arrays(
         pa.array(range(len(keys))), pa.array(keys)
     ),
+    **{
+        f"Arrow {kind} dictionary of more": arrow(
+            kind, lambda keys, make: pa.DictionaryArray.from_arrays(pa.array(range(len(keys))), make([*keys, "?", "!"]))
+        )
+        for kind in ARROW
+    },
     "list of NumPy str": lambda keys: [key if key is None else np.str_(key) for key in keys],
     **{f"pandas {kind}": lambda keys, kind=kind: pd.Series(keys, dtype=kind) for kind in PANDAS},
     **{f"pandas index {kind}": lambda keys, kind=kind: pd.Index(keys, dtype=kind) for kind in PANDAS},

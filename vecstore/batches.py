@@ -1,7 +1,8 @@
 """Functions from Arrow batch to Arrow batch: what a worker of any engine does with its share of a corpus.
 
 Such a function is settings and addresses and pickles in some hundred bytes. Each process that calls it opens the store,
-or reads the vocabulary, once; a store's vectors are shared by all processes of a machine.
+or reads the vocabulary, once, and again only where another one has taken its place; a store's vectors are shared by all
+processes of a machine. A relative address is relative to the working directory of whoever calls.
 
 It takes what engines hand out and gives the same kind back: a ``pyarrow.RecordBatch`` (multiprocessing), a
 ``pyarrow.Table`` (Ray Data, Hugging Face datasets), an iterator of batches (Spark's ``mapInArrow``), a pandas
@@ -9,6 +10,7 @@ It takes what engines hand out and gives the same kind back: a ``pyarrow.RecordB
 """
 
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
@@ -96,16 +98,21 @@ class BatchFunction(ABC):
             return _as_batch(self.table(pa.Table.from_batches([batch])))
         if isinstance(batch, Iterator):
             return self.partition(batch)
-        if hasattr(batch, "iloc") and hasattr(batch, "columns"):
-            return self._frame(batch)
+        if _is_frame(batch):
+            return self.frame(batch)
         raise TypeError(
-            f"expected a pyarrow.Table, RecordBatch, an iterator of them or a pandas.DataFrame, "
-            f"found {type(batch).__name__}; Hugging Face datasets: dataset.with_format('arrow')"
+            f"expected a pyarrow.Table, a RecordBatch, an iterator of them or a pandas.DataFrame, found "
+            f"{type(batch).__name__}; Ray Data: batch_format='pyarrow'; Hugging Face datasets: with_format('arrow')"
         )
 
     def partition(self, batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
-        """Yield the result of each batch; what Spark's ``mapInArrow`` calls."""
-        return map(self, batches)
+        """Yield the result of each batch; what Spark's ``mapInArrow`` calls.
+
+        Spark has no lists of fixed size: in these batches, and in `spark_schema`, they are plain lists.
+        """
+        for batch in batches:
+            result = self(batch)
+            yield result.cast(_without_fixed_sizes(result.schema))
 
     def spark_schema(self, schema: Any) -> Any:
         """Return the result's schema as ``mapInArrow`` wants it, for a DataFrame of `schema`; needs pyspark.
@@ -118,26 +125,13 @@ class BatchFunction(ABC):
         -------
         pyspark.sql.types.StructType
         """
-        from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+        from pyspark.sql.pandas.types import from_arrow_schema
 
-        return from_arrow_schema(self.schema(to_arrow_schema(schema)))
+        return from_arrow_schema(_without_fixed_sizes(self.schema(_of_spark(schema, self.column))))
 
-    def _frame(self, frame: Any) -> Any:
-        import pandas as pd
-        import pyarrow as pa
-
-        if self.column not in frame.columns:
-            raise KeyError(_no_column(self.column, list(frame.columns)))
-        # Of the other columns only names matter: they stay as they are, whatever pandas holds in them.
-        given = pa.table({name: pa.nulls(len(frame)) for name in frame.columns if name != self.column})
-        given = given.append_column(self.column, pa.array(frame[self.column], from_pandas=True))
-        result = self.table(given)
-        made = {
-            name: pd.Series(pd.arrays.ArrowExtensionArray(result[name]), index=frame.index)
-            for name in result.column_names
-            if name not in given.column_names
-        }
-        return frame.assign(**made)
+    @abstractmethod
+    def frame(self, frame: Any) -> Any:
+        """Return the result for a pandas.DataFrame, as one; raises what `schema` does."""
 
     def _texts(self, table: "pa.Table") -> Any:
         """Return the column to read, as `Tokenizer.tokenize` takes it, or as `Tokens`."""
@@ -151,22 +145,20 @@ class BatchFunction(ABC):
 
 
 class NewColumns(NamedTuple):
-    """What a function makes of a table: columns, and figures to add up."""
+    """What a function makes of a table: columns, and figures of them that add up."""
 
     arrays: "list[pa.Array]"
     figures: dict[str, int]
 
 
-@dataclass(frozen=True, kw_only=True)
 class ColumnFunction(BatchFunction):
-    """A function that appends columns."""
+    """What gives a batch back with new columns; the others are shared."""
 
     @abstractmethod
     def columns(self, table: "pa.Table") -> NewColumns:
-        """Return the new columns of a table, whose `schema` was found to be good."""
+        """Return the new columns of a table, whose texts were found to be texts."""
 
     def table(self, table: "pa.Table") -> "pa.Table":
-        """Return `table` with the new columns; the others are shared."""
         import pyarrow as pa
 
         schema = self.schema(table.schema)
@@ -175,6 +167,33 @@ class ColumnFunction(BatchFunction):
     def _tokens(self, table: "pa.Table") -> Tokens:
         texts = self._texts(table)
         return texts if isinstance(texts, Tokens) else self.tokenizer.tokenize(texts)
+
+    @abstractmethod
+    def fields(self) -> "list[pa.Field]":
+        """Return the new columns' names and types."""
+
+    def schema(self, schema: "pa.Schema") -> "pa.Schema":
+        _text_type(schema, self.column)
+        for new in self.fields():
+            _check_new(new.name, schema.names)
+            schema = schema.append(new)
+        return schema
+
+    def spark_schema(self, schema: Any) -> Any:
+        from pyspark.sql.types import StructType
+
+        return StructType([*schema.fields, *super().spark_schema(schema).fields[len(schema.fields) :]])
+
+    def frame(self, frame: Any) -> Any:
+        import pandas as pd
+
+        # Of the other columns only names matter: they stay as they are, whatever pandas holds in them.
+        _, *made = self.table(_table_of(frame, self.column)).itercolumns()
+        columns = {}
+        for new, column in zip(self.fields(), made, strict=True):
+            _check_new(new.name, list(frame.columns))
+            columns[new.name] = pd.Series(pd.arrays.ArrowExtensionArray(column), index=frame.index)
+        return frame.assign(**columns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +207,7 @@ class EmbedTexts(ColumnFunction):
     column, tokenizer
         As in `BatchFunction`.
     into : str, default "vector"
-        The new column: fixed-size lists of d float32.
+        The new column: fixed-size lists of d float32 (in Spark, plain lists).
     pooling : {"mean", "sum", "max", "first", "sif"}, default "mean"
         As in `VectorStore.embed`; "sif" is smooth inverse frequency with the counts in the file `counts`.
     counts : path, optional
@@ -228,25 +247,24 @@ class EmbedTexts(ColumnFunction):
         if (self.pooling == "sif") != (self.counts is not None):
             raise ValueError("expected counts, a file that Counts.save wrote, with the pooling 'sif' and no other")
 
-    def schema(self, schema: "pa.Schema") -> "pa.Schema":
-        """Return `schema` with the new columns; opens the store."""
+    def fields(self) -> "list[pa.Field]":
+        """Return the new columns' names and types; opens the store."""
         import pyarrow as pa
 
-        _text_type(schema, self.column)
-        new = [pa.field(self.into, pa.list_(pa.float32(), _opened(self.store).dim))]
-        if self.known_into is not None:
-            new.append(pa.field(self.known_into, pa.int64()))
-        return _appended(schema, new)
+        vector = pa.field(self.into, pa.list_(pa.float32(), _opened(self.store).dim))
+        return [vector] if self.known_into is None else [vector, pa.field(self.known_into, pa.int64())]
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
+    def describe(self) -> dict[str, Any]:
         counts = None if self.counts is None else checksum(Path(self.counts))
         return {**super().describe(), "store": checksum(_opened(self.store).path / METADATA), "counts": counts}
 
-    def columns(self, table: "pa.Table") -> NewColumns:  # noqa: D102
+    def columns(self, table: "pa.Table") -> NewColumns:
         import pyarrow as pa
 
         tokens, store = self._tokens(table), _opened(self.store)
-        pooling: Any = self.pooling if self.counts is None else _weights(self.store, self.counts, self.a)
+        pooling: Any = self.pooling
+        if self.counts is not None:
+            pooling = _weights(store, self.counts, _stamp(self.counts), self.a)
         vectors, known = store.embed(tokens, pooling=pooling, normalize=self.normalize, return_counts=True)
         arrays = [pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), store.dim)]
         if self.known_into is not None:
@@ -263,7 +281,8 @@ class EncodeTexts(ColumnFunction):
     ----------
     vocabulary : path, or whatever `encode` takes
         A path is that of a file as the command line takes it, text with a key a line or JSON, which every machine must
-        find there. Anything else travels with the function.
+        find there. Anything else travels with the function, and each copy of it indexes it anew: with a large one, a
+        file is less work.
     column, tokenizer
         As in `BatchFunction`.
     into : str, default "ids"
@@ -293,33 +312,35 @@ class EncodeTexts(ColumnFunction):
     def __post_init__(self) -> None:
         if isinstance(self.vocabulary, os.PathLike):
             object.__setattr__(self, "vocabulary", os.fspath(self.vocabulary))
+        # What cannot be is to be said here, and not by every worker.
+        encode([], {}, length=self.length, **self._sides())
 
-    def schema(self, schema: "pa.Schema") -> "pa.Schema":
-        """Return `schema` with the new column."""
+    def fields(self) -> "list[pa.Field]":
+        """Return the new column's name and type."""
         import pyarrow as pa
 
-        _text_type(schema, self.column)
-        kind = pa.list_(pa.int32(), -1 if self.length is None else self.length)
-        return _appended(schema, [pa.field(self.into, kind)])
+        return [pa.field(self.into, pa.list_(pa.int32(), -1 if self.length is None else self.length))]
 
-    def describe(self) -> dict[str, Any]:  # noqa: D102
+    def describe(self) -> dict[str, Any]:
         return {**super().describe(), "vocabulary": self._encoder().checksum}
 
-    def columns(self, table: "pa.Table") -> NewColumns:  # noqa: D102
+    def columns(self, table: "pa.Table") -> NewColumns:
         import pyarrow as pa
 
         tokens, encoder = self._tokens(table), self._encoder()
         if self.length is None:
             ids = encode_ragged(tokens, encoder).cast(pa.list_(pa.int32()))
         else:
-            sides: dict[str, Any] = {"padding": self.padding, "truncating": self.truncating, "value": self.value}
-            padded = encode(tokens, encoder, length=self.length, **sides)
+            padded = encode(tokens, encoder, length=self.length, **self._sides())
             ids = pa.FixedSizeListArray.from_arrays(pa.array(padded.ravel()), self.length)
         return NewColumns([ids], {"tokens": int(tokens.offsets[-1])})
 
+    def _sides(self) -> dict[str, Any]:
+        return {"padding": self.padding, "truncating": self.truncating, "value": self.value}
+
     def _encoder(self) -> Encoder:
         if isinstance(self.vocabulary, str):
-            return _encoder_of_file(self.vocabulary, self.num_words, self.oov_token)
+            return _encoder_of_file(self.vocabulary, _stamp(self.vocabulary), self.num_words, self.oov_token)
         kept = self.__dict__.get("_kept")
         if kept is None:
             kept = Encoder(self.vocabulary, self.num_words, self.oov_token)
@@ -365,16 +386,14 @@ class CountTexts(BatchFunction):
         """Yield the counts of all batches together."""
         import pyarrow as pa
 
-        total = Counts.sum(self.count(pa.Table.from_batches([batch])) for batch in batches)
+        total = _empty_counts().merge(self.count(pa.Table.from_batches([batch])) for batch in batches)
         yield _as_batch(_as_table(total))
 
-    def _frame(self, frame: Any) -> Any:
-        import pyarrow as pa
+    def frame(self, frame: Any) -> Any:
+        """Return the counts of a frame's texts."""
+        import pandas as pd
 
-        if self.column not in frame.columns:
-            raise KeyError(_no_column(self.column, list(frame.columns)))
-        counted = self.table(pa.table({self.column: pa.array(frame[self.column], from_pandas=True)}))
-        return counted.to_pandas(types_mapper=_arrow_dtype)
+        return self.table(_table_of(frame, self.column)).to_pandas(types_mapper=pd.ArrowDtype)
 
     @staticmethod
     def reduce(results: Iterable[Any]) -> Counts:
@@ -388,36 +407,91 @@ class CountTexts(BatchFunction):
         ValueError
             A result is something else.
         """
-        return Counts.sum(map(_as_counts, results))
+        return _empty_counts().merge(map(_as_counts, results))
 
 
-def _as_batch(table: "pa.Table") -> "pa.RecordBatch":
-    import pyarrow as pa
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    """Return what is another when a file or a folder is replaced; None where there is neither."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
-    batches = table.combine_chunks().to_batches()
-    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
-
-def _arrow_dtype(kind: "pa.DataType") -> Any:
-    import pandas as pd
-
-    return pd.ArrowDtype(kind)
+def _opened(address: str) -> VectorStore:
+    return _opened_once(address, _stamp(address))
 
 
 @lru_cache(_KEPT)
-def _opened(address: str) -> VectorStore:
+def _opened_once(address: str, _: object) -> VectorStore:
     return open_store(address)
 
 
 @lru_cache(_KEPT)
-def _weights(address: str, counts: str, a: float) -> NDArray[np.float32]:
+def _weights(store: VectorStore, counts: str, _: object, a: float) -> NDArray[np.float32]:
     counted = Counts.load(counts)
-    return _opened(address).sif_weights((counted.batch, counted.counts), a=a)
+    return store.sif_weights((counted.batch, counted.counts), a=a)
 
 
 @lru_cache(_KEPT)
-def _encoder_of_file(path: str, num_words: int | None, oov_token: str | None) -> Encoder:
+def _encoder_of_file(path: str, _: object, num_words: int | None, oov_token: str | None) -> Encoder:
     return Encoder(read_vocabulary(Path(path)), num_words, oov_token)
+
+
+def _as_batch(table: "pa.Table") -> "pa.RecordBatch":
+    """Return a table of one chunk a column as a batch."""
+    import pyarrow as pa
+
+    return pa.RecordBatch.from_arrays([column.chunk(0) for column in table.columns], schema=table.schema)
+
+
+def _is_frame(batch: Any) -> bool:
+    # Nobody has a frame who has not imported pandas, which takes half a second.
+    pandas: Any = sys.modules.get("pandas")
+    return pandas is not None and isinstance(batch, pandas.DataFrame)
+
+
+def _table_of(frame: Any, column: str) -> "pa.Table":
+    """Return one column of a pandas.DataFrame."""
+    import pyarrow as pa
+
+    names = list(frame.columns)
+    if names.count(column) != 1:
+        raise KeyError(_no_column(column, names))
+    return pa.table({column: pa.array(frame[column], from_pandas=True)})
+
+
+def _without_fixed_sizes(schema: "pa.Schema") -> "pa.Schema":
+    import pyarrow as pa
+
+    for i, column in enumerate(schema):
+        if pa.types.is_fixed_size_list(column.type):
+            schema = schema.set(i, column.with_type(pa.list_(column.type.value_field)))
+    return schema
+
+
+def _of_spark(schema: Any, column: str) -> "pa.Schema":
+    """Return Spark's columns with their names alone, and one of them with its type."""
+    import pyarrow as pa
+
+    # Not by `to_arrow_schema`: it takes no timestamp without the session's time zone, and loses metadata.
+    kinds = (_kind_of_spark(given, column) if given.name == column else pa.null() for given in schema.fields)
+    return pa.schema(zip(schema.names, kinds, strict=True))
+
+
+def _kind_of_spark(given: Any, column: str) -> "pa.DataType":
+    import pyarrow as pa
+    from pyspark.sql.types import ArrayType, NullType, StringType
+
+    kind = given.dataType
+    if isinstance(kind, StringType):
+        return pa.string()
+    if isinstance(kind, ArrayType) and isinstance(kind.elementType, StringType):
+        return pa.list_(pa.string())
+    if isinstance(kind, NullType):
+        return pa.null()
+    raise TypeError(_no_texts(column, kind.simpleString()))
 
 
 def _text_type(schema: "pa.Schema", column: str) -> "pa.DataType":
@@ -427,11 +501,12 @@ def _text_type(schema: "pa.Schema", column: str) -> "pa.DataType":
     if schema.names.count(column) != 1:
         raise KeyError(_no_column(column, schema.names))
     kind = schema.field(column).type
-    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_fixed_size_list)
-    if any(is_kind(kind) for is_kind in lists) and _is_text(kind.value_type):
+    types = pa.types
+    lists = types.is_list, types.is_large_list, types.is_list_view, types.is_large_list_view, types.is_fixed_size_list
+    if any(is_kind(kind) for is_kind in lists) and (_is_text(kind.value_type) or types.is_null(kind.value_type)):
         return kind
     if not _is_text(kind) and not pa.types.is_null(kind):
-        raise TypeError(f"column {column!r}: expected strings or lists of strings, found {kind}")
+        raise TypeError(_no_texts(column, kind))
     return kind
 
 
@@ -447,12 +522,17 @@ def _no_column(column: str, names: list[Any]) -> str:
     return f"column {column!r}: expected one of that name, found {names.count(column)} among {shown or 'no columns'}"
 
 
-def _appended(schema: "pa.Schema", new: "list[pa.Field]") -> "pa.Schema":
-    for column in new:
-        if column.name in schema.names:
-            raise ValueError(f"column {column.name!r} of the result is there already: give the new one another name")
-        schema = schema.append(column)
-    return schema
+def _no_texts(column: str, kind: object) -> str:
+    return f"column {column!r}: expected strings or lists of strings, found {kind}"
+
+
+def _check_new(name: str, names: list[Any]) -> None:
+    if name in names:
+        raise ValueError(f"column {name!r} of the result is there already: give the new one another name")
+
+
+def _empty_counts() -> Counts:
+    return Counts.from_word_counts({})
 
 
 def _as_table(counts: Counts) -> "pa.Table":
@@ -471,7 +551,7 @@ def _as_table(counts: Counts) -> "pa.Table":
 def _as_counts(result: Any) -> Counts:
     import pyarrow as pa
 
-    if hasattr(result, "iloc"):
+    if _is_frame(result):
         result = pa.Table.from_pandas(result, preserve_index=False)
     elif isinstance(result, pa.RecordBatch):
         result = pa.Table.from_batches([result])

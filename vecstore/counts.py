@@ -26,6 +26,7 @@ __all__ = ["Counts", "count"]
 _KEYS = 1 << 14  # that a table has room for at first
 _KEY_BYTES = 1 << 18
 _GROWTH = 3  # times the room that there is, each time when there is none: keys are seldom hashed again
+_WAITING = 1 << 16  # keys of operands that are merged at once
 _COLUMNS = ("key", "count", "documents")
 _DOCUMENTS = b"vecstore.documents"
 
@@ -92,27 +93,20 @@ class Counts:
     def __repr__(self) -> str:
         return f"<{self.tokens:,} tokens in {self.documents:,} documents, {len(self):,} distinct>"
 
-    @classmethod
-    def sum(cls, parts: Iterable["Counts"]) -> "Counts":
-        """Return the counts of all `parts` together, of none if there are none; as `merge`, in less memory.
-
-        Parts are taken one at a time and merged in pairs, pairs of pairs and so on, so that few are in memory and each
-        is merged as many times as there are doublings.
-        """
-        waiting: list[tuple[int, Counts]] = []
-        for part in parts:
-            waiting.append((0, part))
-            while len(waiting) > 1 and waiting[-1][0] == waiting[-2][0]:
-                (height, left), (_, right) = waiting[-2:]
-                waiting[-2:] = [(height + 1, left + right)]
-        return cls.from_word_counts({}).merge(counts for _, counts in waiting)
-
     def merge(self, others: Iterable["Counts"]) -> "Counts":
         """Return the counts of this and all `others` together, such as those of many workers.
 
-        Tokens appear in the order in which they first do in the operands, one operand after the other.
+        Tokens appear in the order in which they first do in the operands, one operand after the other. Of an iterable,
+        about as much is in memory at a time as there are distinct tokens in all.
         """
-        return _merged([self, *others])
+        total, waiting, keys = self, list[Counts](), 0
+        for other in others:
+            waiting.append(other)
+            keys += len(other)
+            # Not before there are as many as in the total: each then costs the same, however many operands there are.
+            if keys > max(len(total), _WAITING):
+                total, waiting, keys = _merged([total, *waiting]), [], 0
+        return _merged([total, *waiting])
 
     def __add__(self, other: object) -> "Counts":
         return _merged([self, other]) if isinstance(other, Counts) else NotImplemented

@@ -235,7 +235,9 @@ def _from_arrow(keys: Any) -> KeyBatch:
             array = array.cast(pa.large_binary())  # the 32-bit offsets of one array end at 2 GiB
         array = array.combine_chunks()
     if isinstance(array, pa.DictionaryArray):
-        if len(array.dictionary) <= len(array):
+        entries = array.dictionary
+        views = pa.types.is_string_view(entries.type) or pa.types.is_binary_view(entries.type)
+        if len(entries) <= len(array) or views:  # which Arrow cannot decode
             return _from_dictionary(array)
         array = array.dictionary_decode()  # a few rows of a column with many entries
     if pa.types.is_null(array.type):

@@ -51,7 +51,7 @@ class FolderOutput(Output):
     schema: pa.Schema
     suffix = ".parquet"
 
-    def write(self, path: Path, tables: Iterable[pa.Table]) -> Counter[str]:  # noqa: D102
+    def write(self, path: Path, tables: Iterable[pa.Table]) -> Counter[str]:
         figures: Counter[str] = Counter()
 
         def made() -> Iterator[pa.Table]:
@@ -63,7 +63,7 @@ class FolderOutput(Output):
         figures["rows"] += _write_parquet(path, self.schema, made())
         return figures
 
-    def join(self, parts: Sequence[Path], folder: Path) -> Path:  # noqa: D102
+    def join(self, parts: Sequence[Path], folder: Path) -> Path:
         return folder
 
 
@@ -71,7 +71,7 @@ class FolderOutput(Output):
 class ParquetOutput(FolderOutput):
     """One Parquet file."""
 
-    def join(self, parts: Sequence[Path], folder: Path) -> Path:  # noqa: D102
+    def join(self, parts: Sequence[Path], folder: Path) -> Path:
         def groups() -> Iterator[pa.Table]:
             for part in parts:
                 with pa.parquet.ParquetFile(part) as file:
@@ -91,7 +91,7 @@ class ArrayOutput(Output):
     dtype: np.dtype[np.generic]
     suffix = ".npy"
 
-    def write(self, path: Path, tables: Iterable[pa.Table]) -> Counter[str]:  # noqa: D102
+    def write(self, path: Path, tables: Iterable[pa.Table]) -> Counter[str]:
         figures: Counter[str] = Counter()
         with ArrayWriter(path, self.dtype, (self.width,)) as writer:
             for piece in _pieces(tables, self.function.column):
@@ -102,7 +102,7 @@ class ArrayOutput(Output):
         figures["rows"] += writer.rows
         return figures
 
-    def join(self, parts: Sequence[Path], folder: Path) -> Path:  # noqa: D102
+    def join(self, parts: Sequence[Path], folder: Path) -> Path:
         joined = folder / _JOINED
         step = max(1, _GROUP_BYTES // (self.width * self.dtype.itemsize))
         with ArrayWriter(joined, self.dtype, (self.width,)) as writer:
@@ -124,13 +124,13 @@ class CountsOutput(Output):
     max_size: int | None
     suffix = ".parquet"
 
-    def write(self, path: Path, tables: Iterable[pa.Table]) -> Counter[str]:  # noqa: D102
-        counts = Counts.sum(map(self.function.count, _pieces(tables, self.function.column)))
+    def write(self, path: Path, tables: Iterable[pa.Table]) -> Counter[str]:
+        counts = _sum(map(self.function.count, _pieces(tables, self.function.column)))
         counts.save(path)
         return Counter({"rows": counts.documents, "tokens": counts.tokens})
 
-    def join(self, parts: Sequence[Path], folder: Path) -> Path:  # noqa: D102
-        counts = Counts.sum(map(Counts.load, parts))
+    def join(self, parts: Sequence[Path], folder: Path) -> Path:
+        counts = _sum(map(Counts.load, parts))
         if self.format == ".parquet":
             counts.save(folder / _JOINED)
         else:
@@ -175,6 +175,10 @@ def output_for(
             function, kind.list_size, np.dtype(np.float32 if pa.types.is_floating(kind.value_type) else np.int32)
         )
     return (ParquetOutput if suffix == ".parquet" else FolderOutput)(function, result)
+
+
+def _sum(counts: Iterable[Counts]) -> Counts:
+    return Counts.from_word_counts({}).merge(counts)
 
 
 def _pieces(tables: Iterable[pa.Table], column: str) -> Iterator[pa.Table]:

@@ -58,10 +58,10 @@ class TextLines(RecordFormat):
 
     column: str
 
-    def ends(self, data: NDArray[np.uint8], *, is_last: bool) -> NDArray[np.int64]:  # noqa: D102
+    def ends(self, data: NDArray[np.uint8], *, is_last: bool) -> NDArray[np.int64]:
         return _line_ends(data, is_last=is_last)
 
-    def read(self, data: bytes) -> pa.Table:  # noqa: D102
+    def read(self, data: bytes) -> pa.Table:
         given = np.frombuffer(data, np.uint8)
         ends = _line_ends(given, is_last=True)
         kept = given != _NEWLINE
@@ -81,14 +81,14 @@ class JsonLines(RecordFormat):
     schema: pa.Schema | None = None
     is_strict: bool = True
 
-    def ends(self, data: NDArray[np.uint8], *, is_last: bool) -> NDArray[np.int64]:  # noqa: D102
+    def ends(self, data: NDArray[np.uint8], *, is_last: bool) -> NDArray[np.int64]:
         ends = _line_ends(data, is_last=is_last)
         starts = np.append(0, ends[:-1])[: len(ends)]
         lengths, first = ends - starts, data[starts]
         empty = (lengths == 1) & (first == _NEWLINE) | (lengths == 2) & (first == _RETURN)
         return np.compress(~empty, ends)
 
-    def read(self, data: bytes) -> pa.Table:  # noqa: D102
+    def read(self, data: bytes) -> pa.Table:
         if not data.strip():
             return pa.table({}) if self.schema is None else self.schema.empty_table()
         others = "infer" if self.schema is None else "error" if self.is_strict else "ignore"
@@ -110,7 +110,7 @@ class Csv(RecordFormat):
     names: tuple[str, ...]
     schema: pa.Schema
 
-    def ends(self, data: NDArray[np.uint8], *, is_last: bool) -> NDArray[np.int64]:  # noqa: D102
+    def ends(self, data: NDArray[np.uint8], *, is_last: bool) -> NDArray[np.int64]:
         room = np.count_nonzero(data == _NEWLINE) + np.count_nonzero(data == _RETURN) + 1
         ends = np.empty(room, np.int64)
         found = int(find_records(frozen(data), ord(self.delimiter), int(is_last), ends))
@@ -118,7 +118,7 @@ class Csv(RecordFormat):
             raise ValueError("a quote is not closed until the end of the file")
         return ends[:found]
 
-    def read(self, data: bytes) -> pa.Table:  # noqa: D102
+    def read(self, data: bytes) -> pa.Table:
         if not data.strip(b"\r\n"):
             return self.schema.empty_table()
         return pyarrow.csv.read_csv(
@@ -155,7 +155,7 @@ class RecordRows(Rows):
     def __len__(self) -> int:
         return len(self.ends)
 
-    def table(self, start: int, stop: int) -> pa.Table:  # noqa: D102
+    def table(self, start: int, stop: int) -> pa.Table:
         low = int(self.ends[start - 1]) if start else 0
         high = int(self.ends[stop - 1]) if stop else 0
         data = self.data[low:high]
@@ -183,7 +183,7 @@ class ArrowRows(Rows):
             writer.write_table(self.rows)
         return _arrow_rows, (sink.getvalue(), self.column)
 
-    def table(self, start: int, stop: int) -> pa.Table:  # noqa: D102
+    def table(self, start: int, stop: int) -> pa.Table:
         table = self.rows.slice(start, stop - start)
         table[self.column].validate(full=True)
         return table
