@@ -11,6 +11,7 @@ to a third of a second. Who publishes another store under the same address asks 
 
 import errno
 import os
+import re
 import shutil
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -71,9 +72,11 @@ def fetch(
     MissingPackageError
         fsspec, or what it needs for the scheme, is not installed.
     """
-    name = address.partition("?")[0].rstrip("/").rpartition("/")[2].removesuffix(".vecstore")
-    target = (chosen_cache(cache) or user_cache()) / store_name(name, {"address": address.rstrip("/")})
-    copy = _Copy(address.rstrip("/"), target, refresh, progress or (lambda progress: None))
+    address = address.rstrip("/")
+    name = address.partition("?")[0].rpartition("/")[2].removesuffix(".vecstore")
+    folder = chosen_cache(cache) or user_cache()
+    target = folder / store_name(re.sub(r"[^\w.-]+", "_", name), {"address": address})
+    copy = _Copy(address, target, refresh, progress or (lambda progress: None))
     if not copy.is_current():
         make_cache(target.parent)
         wait_while_busy(copy.make, copy.progress)

@@ -13,7 +13,8 @@ from vecstore.errors import MissingPackageError, RemoteError
 
 __all__ = ["RemoteFolder"]
 
-_BLOCK_BYTES = 1 << 22
+_PART_BYTES = 1 << 20  # of a stream
+_RANGE_BYTES = 1 << 22
 _AT_ONCE = 4  # ranges
 _TRIES = 4
 _PAUSE = 0.5  # seconds before the second try, twice as many before each later one
@@ -126,7 +127,7 @@ class RemoteFolder:
         # Without blocks fsspec streams; the size spares it asking.
         with self._files.open(path, "rb", block_size=0, size=stop, headers=headers, timeout=timeout) as file:
             here = start if file.r.status == 206 else 0
-            while here < stop and (block := _fill(file, min(_BLOCK_BYTES, stop - here))):
+            while here < stop and (block := _fill(file, min(_PART_BYTES, stop - here))):
                 skipped = max(start - here, 0)
                 here += len(block)
                 if here > start:
@@ -134,9 +135,9 @@ class RemoteFolder:
 
     def _ranges(self, path: str, start: int, stop: int) -> Iterator[bytes]:
         """Yield the bytes `start` to `stop`, asked for in ranges."""
-        for first in range(start, stop, _AT_ONCE * _BLOCK_BYTES):
-            starts = list(range(first, min(first + _AT_ONCE * _BLOCK_BYTES, stop), _BLOCK_BYTES))
-            stops = [min(start + _BLOCK_BYTES, stop) for start in starts]
+        for first in range(start, stop, _AT_ONCE * _RANGE_BYTES):
+            starts = list(range(first, min(first + _AT_ONCE * _RANGE_BYTES, stop), _RANGE_BYTES))
+            stops = [min(start + _RANGE_BYTES, stop) for start in starts]
             blocks = self._files.cat_ranges([path] * len(starts), starts, stops, on_error="return")
             for begin, end, block in zip(starts, stops, blocks, strict=True):
                 if isinstance(block, BaseException):
