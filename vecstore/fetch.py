@@ -22,7 +22,7 @@ from isal import isal_zlib
 from vecstore.arrays import checksum
 from vecstore.cache import REMEDY, chosen_cache, make_cache, store_name, user_cache, wait_while_busy
 from vecstore.disk import NewFile
-from vecstore.errors import StoreError, TargetError, VecstoreError
+from vecstore.errors import RemoteError, StoreError, TargetError, VecstoreError
 from vecstore.layout import METADATA, METADATA_LIMIT, Metadata, metadata_is_intact, open_files, parse_metadata
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.remote import RemoteFolder
@@ -144,6 +144,10 @@ class _Copy:
             except StoreError:
                 if passed == _PASSES:
                     raise
+            except RemoteError:
+                # A file that ends early may be of another store by now.
+                if passed == _PASSES or not _has_changed(folder, data):
+                    raise
         try:
             open_files(self.kept)
         except StoreError as error:
@@ -199,6 +203,13 @@ def _metadata_at(folder: RemoteFolder) -> tuple[bytes, Metadata]:
     if not metadata_is_intact(data):
         raise StoreError(f"{folder.address}: {METADATA}: its checksum is wrong")
     return data, metadata
+
+
+def _has_changed(folder: RemoteFolder, data: bytes) -> bool:
+    try:
+        return _metadata_at(folder)[0] != data
+    except (VecstoreError, FileNotFoundError):
+        return False
 
 
 def _read(path: Path) -> bytes | None:
