@@ -7,7 +7,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 _CHUNK = 1 << 16
 
@@ -42,6 +42,7 @@ class FolderServer:
         self.requests: list[tuple[str, int]] = []
         self.served: dict[str, int] = {}
         self.queries: set[str] = set()
+        self.headers: Any = {}  # of the last request
         self.started = threading.Event()  # the first bytes of an array were sent
         self.before: Callable[[str], Any] = lambda name: None
         self._lock = threading.Lock()
@@ -70,12 +71,13 @@ class FolderServer:
     def _handler(server) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                path, _, query = self.path.partition("?")
-                file = server.folder / unquote(path).lstrip("/")
+                url = urlsplit(self.path)  # a path, or a whole URL if this server is used as a proxy
+                file = server.folder / unquote(url.path).lstrip("/")
                 start, stop = self._range()
                 with server._lock:
                     server.requests.append((file.name, start))
-                    server.queries.add(query)
+                    server.queries.add(url.query)
+                    server.headers = self.headers
                     status = server.faults.errors.pop(0) if server.faults.errors else 0
                 server.before(file.name)
                 if status or not file.is_file():

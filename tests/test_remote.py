@@ -2,6 +2,7 @@ import os
 import threading
 from pathlib import Path
 
+import fsspec
 import pytest
 from servers import FolderServer
 
@@ -143,6 +144,19 @@ def test_a_query_goes_with_each_file(server):
     assert folder.read("data", 9) == DATA[:9]
     assert b"".join(folder.blocks("data", 9, 99)) == DATA[9:99]
     assert server.queries == {"signature=a%2Bb%3D"}
+
+
+@pytest.mark.parametrize("configured", [{}, {"headers": {"X-Name": "value"}, "client_kwargs": {"trust_env": True}}])
+def test_a_proxy_is_taken_from_the_environment(server, monkeypatch, configured):
+    monkeypatch.setitem(fsspec.config.conf, "http", configured)
+    monkeypatch.setenv("http_proxy", server.address)
+    assert RemoteFolder.at("http://host.invalid/folder").read("data", 9) == DATA[:9]
+    assert server.headers["X-Name"] == configured.get("headers", {}).get("X-Name")
+    assert server.headers["Host"] == "host.invalid"
+
+
+def test_a_scheme_may_be_in_capitals(server):
+    assert RemoteFolder.at(server.address.replace("http", "HTTP") + "/folder").read("data", 9) == DATA[:9]
 
 
 def test_a_folder_is_told_from_nothing(any_folder, server):

@@ -6,6 +6,7 @@ An address is any SCHEME://... that fsspec knows, such as ``s3://bucket/glove.ve
 import os
 import re
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import unquote
 
 from vecstore.progress import ProgressCallback
@@ -16,7 +17,7 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)  # two letters at
 _FILE = "file"
 
 
-def is_remote(location: object) -> bool:
+def is_remote(location: object) -> TypeGuard[str]:
     """Say whether `location` is the address of something that is not on this machine."""
     scheme = _SCHEME.match(location) if isinstance(location, str) else None
     return scheme is not None and scheme[1].lower() != _FILE
@@ -46,7 +47,7 @@ def local_folder(
     progress: ProgressCallback | None = None,
 ) -> Path:
     """Return the folder of a store, absolute; of one at an address that of its copy, as `vecstore.fetch.fetch` does."""
-    if isinstance(location, str) and is_remote(location):
+    if is_remote(location):
         from vecstore.fetch import fetch  # here, since most processes open a folder
 
         return fetch(location, cache=cache, refresh=refresh, progress=progress)

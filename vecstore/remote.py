@@ -19,6 +19,7 @@ _AT_ONCE = 4  # ranges
 _TRIES = 4
 _PAUSE = 0.5  # seconds before the second try, twice as many before each later one
 _SILENCE = 60  # seconds without a byte after which an HTTP transfer counts as broken
+_HTTP = ("http", "https")
 _EXTRAS = {"http": "remote", "https": "remote", "s3": "s3", "s3a": "s3"}
 _BUSY = (408, 425, 429)  # of HTTP's 4xx, those that another try may change
 
@@ -53,7 +54,9 @@ class RemoteFolder:
         MissingPackageError
             fsspec, or what it needs for the scheme, is not installed.
         """
-        scheme = address.partition("://")[0]
+        scheme, mark, rest = address.partition("://")
+        scheme = scheme.lower()
+        address = scheme + mark + rest
         try:
             import fsspec
         except ModuleNotFoundError as error:
@@ -61,9 +64,14 @@ class RemoteFolder:
         if scheme not in fsspec.available_protocols():
             known = ", ".join(sorted(fsspec.available_protocols()))
             raise ValueError(f"{address}: expected a scheme that fsspec knows, found {scheme!r}; it knows {known}")
+        options = {}
+        if scheme in _HTTP:
+            configured = {name: value for known in _HTTP for name, value in fsspec.config.conf.get(known, {}).items()}
+            # As curl and requests do, but aiohttp does not unless told: proxies and passwords from the environment.
+            options["client_kwargs"] = {"trust_env": True, **configured.get("client_kwargs", {})}
         try:
             # An instance of its own: its connections end with it, and it lists nothing from memory.
-            files, root = fsspec.core.url_to_fs(address, skip_instance_cache=True)
+            files, root = fsspec.core.url_to_fs(address, skip_instance_cache=True, **options)
         except ImportError as error:
             name = getattr(error.__cause__, "name", None)
             needed = _missing(address, _EXTRAS[scheme]) if scheme in _EXTRAS else f"{address}: {error}"

@@ -84,8 +84,8 @@ def open_store(
     array([ 0.20189,  0.80606, -1.1281 ], dtype=float32)
     """
     folder = local_folder(path, cache=cache, refresh=refresh, progress=progress)
-    if isinstance(path, str) and is_remote(path):
-        return VectorStore(folder, open_files(folder), path, cache=None if cache is None else Path(cache).absolute())
+    if is_remote(path):
+        return VectorStore(folder, open_files(folder), path, cache=folder.parent if cache else None)
     return VectorStore(folder, open_files(folder))
 
 

@@ -49,7 +49,8 @@ def verify(path: str | os.PathLike[str], *, progress: ProgressCallback | None = 
     Parameters
     ----------
     path : path or address
-        The store's folder. Of a store at an address the local copy is read, as `vecstore.open` makes it.
+        The store's folder. Of a store at an address the local copy is read, as `vecstore.open` makes it; a
+        damaged one is made again once its folder is deleted.
     progress : callable, optional
         Called with a `Progress` several times a second.
 
