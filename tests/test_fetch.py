@@ -133,6 +133,19 @@ def test_a_copy_is_opened_without_a_request(address, server):
     assert server.requests == []
 
 
+FOUND = """
+import sys, vecstore
+vecstore.open(sys.argv[1])
+print([name for name in ("fsspec", "vecstore.fetch", "vecstore.staging", "concurrent.futures") if name in sys.modules])
+"""
+
+
+def test_a_copy_that_is_there_needs_nothing_that_fetches(address, server, run_python):
+    vecstore.open(address)
+    server.close()
+    assert run_python(FOUND, address) == "[]\n"
+
+
 def test_addresses_have_copies_of_their_own(address, server, cache):
     shutil.copytree(server.folder / "small.vecstore", server.folder / "deep" / "small.vecstore")
     paths = {

@@ -10,8 +10,6 @@ to a third of a second. Who publishes another store under the same address asks 
 """
 
 import errno
-import os
-import re
 import shutil
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -20,10 +18,10 @@ from pathlib import Path
 from isal import isal_zlib
 
 from vecstore.arrays import checksum
-from vecstore.cache import REMEDY, chosen_cache, make_cache, store_name, user_cache, wait_while_busy
+from vecstore.cache import REMEDY, make_cache, wait_while_busy
 from vecstore.disk import NewFile
 from vecstore.errors import RemoteError, StoreError, TargetError, VecstoreError
-from vecstore.layout import METADATA, METADATA_LIMIT, Metadata, metadata_is_intact, open_files, parse_metadata
+from vecstore.layout import METADATA, METADATA_LIMIT, Metadata, is_whole, metadata_is_intact, open_files, parse_metadata
 from vecstore.progress import Progress, ProgressCallback
 from vecstore.remote import RemoteFolder
 from vecstore.staging import StagedFolder
@@ -33,14 +31,8 @@ __all__ = ["fetch"]
 _PASSES = 2  # over all files: a store may have been replaced between two of them
 
 
-def fetch(
-    address: str,
-    *,
-    cache: str | os.PathLike[str] | None = None,
-    refresh: bool = False,
-    progress: ProgressCallback | None = None,
-) -> Path:
-    """Return the folder of the local copy of a store, which is made the first time.
+def fetch(address: str, target: Path, *, refresh: bool = False, progress: ProgressCallback | None = None) -> None:
+    """Make a local copy of a store, unless it is there.
 
     Processes that ask at once copy once; the others wait, and if the one that copies is killed, another goes on where
     it stopped.
@@ -49,9 +41,8 @@ def fetch(
     ----------
     address : str
         The store's folder, SCHEME://..., as fsspec knows it.
-    cache : path, optional
-        The folder for the copy. By default that which the environment variable ``VECSTORE_CACHE`` names, or else
-        the user's cache folder.
+    target : Path
+        The folder to make.
     refresh : bool, default False
         Whether to ask the address if another store is there by now, and to copy that.
     progress : callable, optional
@@ -72,15 +63,10 @@ def fetch(
     MissingPackageError
         fsspec, or what it needs for the scheme, is not installed.
     """
-    address = address.rstrip("/")
-    name = address.partition("?")[0].rpartition("/")[2].removesuffix(".vecstore")
-    folder = chosen_cache(cache) or user_cache()
-    target = folder / store_name(re.sub(r"[^\w.-]+", "_", name), {"address": address})
     copy = _Copy(address, target, refresh, progress or (lambda progress: None))
     if not copy.is_current():
         make_cache(target.parent)
         wait_while_busy(copy.make, copy.progress)
-    return target
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +85,7 @@ class _Copy:
 
     def is_current(self) -> bool:
         """Say whether the copy is there and need not be made."""
-        try:
-            open_files(self.target)
-        except (FileNotFoundError, StoreError):
+        if not is_whole(self.target):
             return False
         return not self.refresh or _read(self.target / METADATA) == _metadata_at(RemoteFolder.at(self.address))[0]
 

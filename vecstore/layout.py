@@ -89,6 +89,7 @@ __all__ = [
     "Source",
     "StoreFiles",
     "arrays_of",
+    "is_whole",
     "metadata_is_intact",
     "open_files",
     "parse_metadata",
@@ -227,6 +228,15 @@ def open_files(path: Path) -> StoreFiles:
             continue  # it was replaced, and removed, between two files
         if _identify(path) == folder:
             return files
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether `open_files` opens the store at `path`; O(1)."""
+    try:
+        open_files(path)
+    except (FileNotFoundError, StoreError):
+        return False
+    return True
 
 
 def _identify(path: Path) -> tuple[int, int, int] | None:

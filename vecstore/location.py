@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TypeGuard
 from urllib.parse import unquote
 
+from vecstore.cache import chosen_cache, store_name, user_cache
+from vecstore.layout import is_whole
 from vecstore.progress import ProgressCallback
 
 __all__ = ["is_remote", "local_folder", "local_path"]
@@ -46,9 +48,18 @@ def local_folder(
     refresh: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Path:
-    """Return the folder of a store, absolute; of one at an address that of its copy, as `vecstore.fetch.fetch` does."""
-    if is_remote(location):
-        from vecstore.fetch import fetch  # here, since most processes open a folder
+    """Return the folder of a store, absolute; of one at an address that of the copy, which is made unless it is there.
 
-        return fetch(location, cache=cache, refresh=refresh, progress=progress)
-    return local_path(location).absolute()
+    Raises what `local_path` raises, and `vecstore.fetch.fetch` while there is no copy.
+    """
+    if not is_remote(location):
+        return local_path(location).absolute()
+    address = location.rstrip("/")
+    name = address.partition("?")[0].rpartition("/")[2].removesuffix(".vecstore")
+    folder = chosen_cache(cache) or user_cache()
+    copy = folder / store_name(re.sub(r"[^\w.-]+", "_", name), {"address": address})
+    if refresh or not is_whole(copy):
+        from vecstore.fetch import fetch  # here, since most processes find a folder
+
+        fetch(address, copy, refresh=refresh, progress=progress)
+    return copy
