@@ -279,6 +279,19 @@ def test_a_copy_goes_on_where_a_killed_process_left_it(big_address, server, big_
     assert left_in(cache) == {store.path.name}
 
 
+def test_without_locks_nothing_is_kept(big_address, server, big_path, cache, monkeypatch):
+    monkeypatch.setattr("vecstore.staging._lock", lambda folder: None)
+    server.faults.ranges = False
+    server.faults.drop_after = 20 << 20
+    with pytest.raises(vecstore.RemoteError):
+        vecstore.open(big_address)
+    assert left_in(cache) == set()
+    server.faults.drop_after = None
+    with vecstore.open(big_address) as store:
+        assert bytes_of(store.path) == bytes_of(big_path)
+    assert left_in(cache) == {store.path.name}
+
+
 def test_who_waits_says_so(big_address, server, big_path):
     server.faults.pause = 0.001
     process = start(OPEN, big_address)

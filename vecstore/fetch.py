@@ -28,6 +28,7 @@ from vecstore.staging import StagedFolder
 
 __all__ = ["fetch"]
 
+_KEPT = ".fetching"
 _PASSES = 2  # over all files: a store may have been replaced between two of them
 
 
@@ -78,11 +79,6 @@ class _Copy:
     refresh: bool
     progress: ProgressCallback
 
-    @property
-    def kept(self) -> Path:
-        """The folder for what has come so far; not named as what `StagedFolder` removes."""
-        return self.target.with_name(f".{self.target.name}.fetching")
-
     def is_current(self) -> bool:
         """Say whether the copy is there and need not be made."""
         if not is_whole(self.target):
@@ -94,36 +90,37 @@ class _Copy:
         with StagedFolder(self.target, overwrite=True) as staged:
             if self.is_current():
                 return
+            # Not named as what `StagedFolder` removes. Without locks nothing is kept, since two could be writing it.
+            kept = self.target.with_name(f".{self.target.name}{_KEPT}") if staged.is_locked else staged.path / _KEPT
             try:
-                metadata = self._fill()
+                metadata = self._fill(kept)
                 for name in (*metadata.files, METADATA):
-                    (self.kept / name).rename(staged.path / name)
+                    (kept / name).rename(staged.path / name)
+                shutil.rmtree(kept)
                 staged.publish()
-                shutil.rmtree(self.kept)
             except OSError as error:
                 if isinstance(error, VecstoreError) or error.filename is None:
                     raise
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    shutil.rmtree(self.kept, ignore_errors=True)
+                    shutil.rmtree(kept, ignore_errors=True)
                 raise TargetError(
                     f"{self.target}: the copy of {self.address} cannot be written: {error.strerror}; {REMEDY}"
                 ) from None
 
-    def _fill(self) -> Metadata:
-        """Make `kept` a whole store."""
+    def _fill(self, kept: Path) -> Metadata:
+        """Make the folder `kept` a whole store."""
         folder = RemoteFolder.at(self.address)
         for passed in range(1, _PASSES + 1):
             data, metadata = _metadata_at(folder)
-            if _read(self.kept / METADATA) != data:
+            if _read(kept / METADATA) != data:
                 with suppress(FileNotFoundError):
-                    shutil.rmtree(self.kept)
-                self.kept.mkdir()
-                file = NewFile(self.kept / METADATA)
-                with closing(file):
+                    shutil.rmtree(kept)
+                kept.mkdir()
+                with closing(NewFile(kept / METADATA)) as file:
                     file.write(data)
                     file.finish()
             try:
-                self._fill_files(folder, metadata)
+                self._fill_files(kept, folder, metadata)
                 break
             except StoreError:
                 if passed == _PASSES:
@@ -133,24 +130,24 @@ class _Copy:
                 if passed == _PASSES or not _has_changed(folder, data):
                     raise
         try:
-            open_files(self.kept)
+            open_files(kept)
         except StoreError as error:
-            shutil.rmtree(self.kept)
-            raise StoreError(str(error).replace(str(self.kept), self.address)) from None
+            shutil.rmtree(kept)
+            raise StoreError(str(error).replace(str(kept), self.address)) from None
         return metadata
 
-    def _fill_files(self, folder: RemoteFolder, metadata: Metadata) -> None:
+    def _fill_files(self, kept: Path, folder: RemoteFolder, metadata: Metadata) -> None:
         """Copy what is missing of each file; raise StoreError, and remove the file, if it is not what it should be."""
         sizes = {name: file["size"] for name, file in metadata.files.items()}
-        missing = sum(size - _size(self.kept / name) for name, size in sizes.items())
-        free = shutil.disk_usage(self.kept).free
+        missing = sum(size - _size(kept / name) for name, size in sizes.items())
+        free = shutil.disk_usage(kept).free
         if missing > free:
             raise TargetError(
                 f"{self.target}: the copy of {self.address} needs {missing:,} bytes, {free:,} are free; {REMEDY}"
             )
         done = 0
         for name, size in sizes.items():
-            path = self.kept / name
+            path = kept / name
             if _size(path) > size:
                 path.unlink()
             start = _size(path)
