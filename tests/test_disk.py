@@ -58,7 +58,8 @@ def test_file_can_be_given_another_start(path):
 
 @pytest.mark.parametrize("done", [0, 1, 20, len(PIECES)])
 @pytest.mark.usefixtures("small_steps")
-def test_file_goes_on_where_it_ended(path, tmp_path, done):
+def test_file_goes_on_where_it_ended(path, tmp_path, monkeypatch, done):
+    monkeypatch.setattr(disk, "_RESERVE_BYTES", 1 << 20)
     file = NewFile(path, resumed=True)
     for piece in PIECES[:done]:
         file.write(piece)
