@@ -56,8 +56,6 @@ class NewFile:
         self._sync: Future[None] | None = None
         self._file = path.open("ab" if resumed else "xb", buffering=0)
         self._size = self._file.tell()
-        if resumed:
-            self._file.truncate()  # gives back what was reserved and not used
 
     def write(self, data: bytes | memoryview) -> None:
         """Write `data` after what is there already, or hold it until a piece is full; it must not change any more."""
