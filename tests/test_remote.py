@@ -64,6 +64,12 @@ def test_a_large_file_is_not_read_beyond_its_limit(folder, server):
     assert server.bytes_served < 1 << 25
 
 
+def test_a_server_is_not_asked_to_pack_what_is_counted(folder, server):
+    assert b"".join(folder.blocks("data", 5, 9)) == DATA[5:9]
+    assert server.headers["Accept-Encoding"] == "identity"
+    assert server.headers["Range"] == "bytes=5-8"
+
+
 def test_a_missing_file_is_named(any_folder):
     for read in lambda: any_folder.read("none", 9), lambda: list(any_folder.blocks("none", 0, 9)):
         with pytest.raises(FileNotFoundError, match="folder/none: no such file"):
