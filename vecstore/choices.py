@@ -2,7 +2,17 @@
 
 from typing import Literal
 
-__all__ = ["CountMismatch", "Duplicates", "EncodingErrors", "Format", "Side", "Storage"]
+__all__ = [
+    "BadRows",
+    "CorpusFormat",
+    "CountMismatch",
+    "Duplicates",
+    "EncodingErrors",
+    "Format",
+    "PoolingName",
+    "Side",
+    "Storage",
+]
 
 Format = Literal["auto", "word2vec", "word2vec-text", "glove", "npy", "safetensors", "model2vec"]
 """Names of the formats that can be read. fastText's ``.vec`` is word2vec-text."""
@@ -21,3 +31,12 @@ CountMismatch = Literal["error", "warn"]
 
 Side = Literal["pre", "post"]
 """Where the sequence of a text is filled up or cut: before its first token or after its last."""
+
+PoolingName = Literal["mean", "sum", "max", "first", "sif"]
+"""How the vectors of a text become one; "sif" is a mean weighted by smooth inverse frequency, which needs counts."""
+
+CorpusFormat = Literal["auto", "parquet", "csv", "json", "text"]
+"""Names of the formats of a corpus; json is lines of JSON, text lines of text."""
+
+BadRows = Literal["error", "skip"]
+"""What becomes of a row of a corpus that cannot be read: an error that names it, or it is left out and counted."""

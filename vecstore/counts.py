@@ -92,6 +92,21 @@ class Counts:
     def __repr__(self) -> str:
         return f"<{self.tokens:,} tokens in {self.documents:,} documents, {len(self):,} distinct>"
 
+    @classmethod
+    def sum(cls, parts: Iterable["Counts"]) -> "Counts":
+        """Return the counts of all `parts` together, of none if there are none; as `merge`, in less memory.
+
+        Parts are taken one at a time and merged in pairs, pairs of pairs and so on, so that few are in memory and each
+        is merged as many times as there are doublings.
+        """
+        waiting: list[tuple[int, Counts]] = []
+        for part in parts:
+            waiting.append((0, part))
+            while len(waiting) > 1 and waiting[-1][0] == waiting[-2][0]:
+                (height, left), (_, right) = waiting[-2:]
+                waiting[-2:] = [(height + 1, left + right)]
+        return cls.from_word_counts({}).merge(counts for _, counts in waiting)
+
     def merge(self, others: Iterable["Counts"]) -> "Counts":
         """Return the counts of this and all `others` together, such as those of many workers.
 

@@ -23,7 +23,7 @@ from vecstore.vocabulary import Vocabulary
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["encode", "encode_ragged"]
+__all__ = ["Encoder", "encode", "encode_ragged"]
 
 _GRAIN = 1024  # documents that are worth a thread
 _INT32 = np.iinfo(np.int32)
@@ -50,7 +50,8 @@ def encode(
         Whatever `Texts.of` takes, each a text to be cut; `Tokens` (``Tokens.of(documents)``) are taken as they are.
     vocabulary
         Whose rows are the ids: a mapping key -> row (``word_index``), keys in row order, a Keras layer or
-        ``Tokenizer``. A key that stands twice in row order has its first row.
+        ``Tokenizer``. A key that stands twice in row order has its first row. Or an `Encoder`, which is made once for
+        many calls.
     tokenizer : Tokenizer, optional
         How texts are cut; the default is ``Tokenizer()``, which does as Keras's does.
     length : int, optional
@@ -91,7 +92,7 @@ def encode(
         raise ValueError(f"length: expected a number of 1 or more, or None, found {length!r}")
     if not _is_int(value) or not _INT32.min <= value <= _INT32.max:
         raise ValueError(f"value: expected an int32, found {value!r}")
-    encoder = _Encoder(vocabulary, num_words, oov_token)
+    encoder = _encoder_of(vocabulary, num_words, oov_token)
     ids, offsets = encoder.encode(texts, tokenizer, length, from_end=truncating == "pre")
     n = len(offsets) - 1
     width = length if length is not None else int(np.diff(offsets).max(initial=0))
@@ -126,14 +127,18 @@ def encode_ragged(
     """
     import pyarrow as pa
 
-    ids, offsets = _Encoder(vocabulary, num_words, oov_token).encode(texts, tokenizer, None, from_end=False)
+    encoder = _encoder_of(vocabulary, num_words, oov_token)
+    ids, offsets = encoder.encode(texts, tokenizer, None, from_end=False)
     if len(ids) > _INT32.max:
         return pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(ids))
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(ids))
 
 
-class _Encoder:
-    """An index of a vocabulary's keys, and the id of each: `ids` (k + 1,) int32, the last out of vocabulary."""
+class Encoder:
+    """An index of a vocabulary's keys, and the id of each: `ids` (k + 1,) int32, the last out of vocabulary.
+
+    The parameters are those of `encode`, and so is what is raised.
+    """
 
     def __init__(self, vocabulary: Any, num_words: int | None, oov_token: str | None) -> None:
         if num_words is not None and (not _is_int(num_words) or num_words < 0):
@@ -165,6 +170,16 @@ class _Encoder:
         kept = rows if not num_words else np.where(rows < num_words, rows, other)
         self.ids = frozen(np.append(kept, other), np.int32)
 
+    @property
+    def checksum(self) -> str:
+        """CRC-32 of all keys and their ids."""
+        from isal import isal_zlib
+
+        crc = 0
+        for array in (*self.index.batch.packed(), self.ids):
+            crc = isal_zlib.crc32(np.ascontiguousarray(array), crc)
+        return f"{crc:08x}"
+
     def encode(
         self, texts: Keys | Tokens, tokenizer: Tokenizer | None, most: int | None, *, from_end: bool
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -189,6 +204,14 @@ class _Encoder:
         ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in ordered)])
         lengths = np.concatenate([np.empty(0, np.int64), *(np.diff(offsets) for _, offsets in ordered)])
         return frozen(ids), frozen(np.append(0, np.cumsum(lengths)), np.int64)
+
+
+def _encoder_of(vocabulary: Any, num_words: int | None, oov_token: str | None) -> Encoder:
+    if not isinstance(vocabulary, Encoder):
+        return Encoder(vocabulary, num_words, oov_token)
+    if num_words is not None or oov_token is not None:
+        raise ValueError("num_words, oov_token: an Encoder has them already")
+    return vocabulary
 
 
 def _is_int(value: object) -> bool:

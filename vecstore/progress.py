@@ -17,12 +17,15 @@ class Progress(NamedTuple):
         In `unit`; `total` is 0 where nobody knows.
     unit : str
         "bytes" or "keys".
+    note : str
+        What else is known, for a person.
     """
 
     stage: str
     done: int
     total: int
     unit: str = "bytes"
+    note: str = ""
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -1,4 +1,4 @@
-"""ConversionReport: what a conversion did, for a person and for a program."""
+"""What long work did, for a person and for a program: a conversion, a job over files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from vecstore.layout import Source
 from vecstore.storage import STORAGE_TYPES
 
-__all__ = ["ConversionReport", "RoundingErrors"]
+__all__ = ["ConversionReport", "JobReport", "RoundingErrors"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +99,54 @@ class ConversionReport:
         elif self.errors.largest and exact == now:
             lines.append(f"every value fits {self.exact_dtype} exactly, in as many bytes: --dtype auto")
         return "".join(f"\n  {line}" for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """What a job over files did, in all of its runs.
+
+    Attributes
+    ----------
+    path : Path
+        The target.
+    rows, tokens : int
+        Of the result; all tokens of its texts.
+    known : int or None
+        Tokens that the store has; None where nobody asked.
+    zeros : int or None
+        Rows without a known token, whose vectors are zeros; None where nobody asked.
+    bad_rows : int
+        Rows that were left out.
+    bad_places : tuple of str
+        Where a few of those of this run are, and what is wrong with them.
+    parts, parts_found : int
+        How many parts there were, and how many of them an earlier run had finished.
+    seconds : float
+        Wall time of this run.
+    """
+
+    path: Path
+    rows: int
+    tokens: int
+    known: int | None
+    zeros: int | None
+    bad_rows: int
+    bad_places: tuple[str, ...]
+    parts: int
+    parts_found: int
+    seconds: float
+
+    def __str__(self) -> str:
+        found = f", {self.parts_found:,} of {self.parts:,} parts from before" if self.parts_found else ""
+        lines = [str(self.path), f"{self.rows:,} rows, {self.tokens:,} tokens in {self.seconds:.1f} s{found}"]
+        if self.known is not None and self.zeros is not None:
+            share = f" ({self.known / self.tokens:.1%})" if self.tokens else ""
+            lines.append(
+                f"{self.known:,} tokens known{share}; {self.zeros:,} rows without one, their vectors are zeros"
+            )
+        if self.bad_rows:
+            lines += [f"{self.bad_rows:,} bad rows left out, such as:", *(f"  {place}" for place in self.bad_places)]
+        return "\n  ".join(lines)
 
 
 def _in_bytes(size: int) -> str:

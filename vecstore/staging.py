@@ -35,7 +35,7 @@ from vecstore.disk import sync_folder
 from vecstore.errors import TargetBusyError, TargetError
 from vecstore.layout import FILES, METADATA
 
-__all__ = ["StagedFolder", "staged_file"]
+__all__ = ["StagedFolder", "lock_folder", "staged_file", "swap_folders", "unlock_folder"]
 
 _SUFFIX = ".partial"
 _ASIDE = "replaced"  # the name of an old store while it steps aside
@@ -102,7 +102,7 @@ class StagedFolder:
             path = _partial(self.target)
             path.mkdir()
             self.path = path
-            self._lock = _lock(path)
+            self._lock = lock_folder(path)
 
     def _leave(self) -> None:
         try:
@@ -111,7 +111,7 @@ class StagedFolder:
         finally:
             lock, self._lock = self._lock, None
             if lock is not None:
-                _unlock(lock)
+                unlock_folder(lock)
 
     @property
     def is_locked(self) -> bool:
@@ -158,11 +158,11 @@ class StagedFolder:
             if not ours.fullmatch(folder.name) or folder.is_symlink() or not folder.is_dir():
                 continue
             try:
-                lock = _lock(folder)
+                lock = lock_folder(folder)
             except FileNotFoundError:
                 continue
             if lock is not None:
-                debris.callback(_unlock, lock)
+                debris.callback(unlock_folder, lock)
             elif sys.platform != "win32":
                 continue  # no locks here: it may be alive
             seized.append(folder)
@@ -173,7 +173,7 @@ class StagedFolder:
 
     def _exchange(self) -> Path:
         """Put the new folder under the target's name; return where the old one is now."""
-        if _swap(self.path, self.target):
+        if swap_folders(self.path, self.target):
             return self.path
         # Needs no lock: until the second rename the partial folder's turns others away, then this is debris.
         aside = _partial(self.target)
@@ -248,7 +248,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 break
         yield
     finally:
-        _unlock(handle)
+        unlock_folder(handle)
 
 
 def _remove(folder: Path) -> None:
@@ -257,7 +257,7 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _lock(folder: Path) -> int | None:
+def lock_folder(folder: Path) -> int | None:
     """Lock a folder without waiting; return the open handle, or None where the system has no locks.
 
     Raises
@@ -283,7 +283,7 @@ def _lock(folder: Path) -> int | None:
     raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK), str(folder))
 
 
-def _unlock(handle: int) -> None:
+def unlock_folder(handle: int) -> None:
     """Drop a lock and close its handle; closing alone would leave the lock with a process forked meanwhile."""
     import fcntl
 
@@ -292,7 +292,7 @@ def _unlock(handle: int) -> None:
     os.close(handle)
 
 
-def _swap(one: Path, other: Path) -> bool:
+def swap_folders(one: Path, other: Path) -> bool:
     """Exchange two folders in one step; return False where the system cannot."""
     if sys.platform != "linux":
         return False

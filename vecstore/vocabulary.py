@@ -4,8 +4,9 @@ Keras is recognised by the methods of its objects, so nothing here imports it.
 """
 
 import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, KeysView, Mapping, Set
+from collections.abc import Iterable, Iterator, KeysView, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from vecstore.errors import VocabularyError
 from vecstore.kernels.ints import read_ints
 from vecstore.keys import KeyBatch, frozen
 
-__all__ = ["Vocabulary", "distinct", "plain", "read_keys", "read_vocabulary"]
+__all__ = ["Vocabulary", "distinct", "plain", "read_keys", "read_vocabulary", "write_vocabulary"]
 
 _FILE_LIMIT = 1 << 28  # bytes: four times those of GoogleNews's keys
 _PADDING = ""
@@ -236,6 +237,34 @@ def read_vocabulary(path: Path) -> Vocabulary:
         if not isinstance(content, dict | list):
             raise VocabularyError(f"expected an object or an array, found {type(content).__name__}")
         return Vocabulary.of(content)
+
+
+def write_vocabulary(path: Path, keys: Sequence[str], suffix: str) -> None:
+    """Write keys, the most frequent first, to a new file that `read_vocabulary` reads; their rows begin at 1.
+
+    Parameters
+    ----------
+    path : Path
+        The file, which is on disk afterwards.
+    keys : sequence of str
+    suffix : str
+        ".json" for an object key -> row, Keras's ``word_index``; ".txt" for a key a line, after an empty one for row 0.
+
+    Raises
+    ------
+    ValueError
+        A key holds a newline, which a line cannot.
+    """
+    broken = next((key for key in keys if "\n" in key or key.endswith("\r")), None)
+    if suffix != ".json" and broken is not None:
+        raise ValueError(f"expected keys without newlines, found {broken!r}; write a .json file instead")
+    with path.open("x", encoding="utf-8", newline="\n") as file:
+        if suffix == ".json":
+            json.dump(dict(zip(keys, range(1, len(keys) + 1), strict=True)), file, ensure_ascii=False)
+        else:
+            file.write("".join(f"{key}\n" for key in ["", *keys]))
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def read_keys(path: Path) -> list[str]:

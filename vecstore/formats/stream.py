@@ -39,6 +39,8 @@ class ByteStream:
         A regular file, a named pipe, or `STANDARD_INPUT`.
     member : str, optional
         The file of a zip archive to read; not needed if it holds one.
+    wanted : str, default "a file of word vectors"
+        What errors say was expected.
 
     Attributes
     ----------
@@ -63,9 +65,10 @@ class ByteStream:
         It cannot be opened.
     """
 
-    def __init__(self, path: Path, member: str | None = None) -> None:
+    def __init__(self, path: Path, member: str | None = None, *, wanted: str = "a file of word vectors") -> None:
         self.path = path
         self.member = member
+        self._wanted = wanted
         self._raw = _Raw(path)
         self._reader: _ReadAhead | None = None
         self._head = b""
@@ -74,7 +77,7 @@ class ByteStream:
             self.size, self.modified = self._raw.size, self._raw.modified
             head = self._raw.head
             if not head:
-                raise FormatError(f"{path}: expected a file of word vectors, found an empty file")
+                raise FormatError(f"{path}: expected {wanted}, found an empty file")
             self.compression = packing(head)
             self.most = self._open(head)
             if self.compression:
@@ -112,7 +115,7 @@ class ByteStream:
         if within and what is None and packing(head):
             what = f"{packing(head)} data within {self.compression} data"
         if what:
-            raise FormatError(f"{self.place}: expected a file of word vectors, found {what}; unpack it first")
+            raise FormatError(f"{self.place}: expected {self._wanted}, found {what}; unpack it first")
 
     @property
     def place(self) -> str:

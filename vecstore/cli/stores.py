@@ -1,53 +1,20 @@
-"""The command ``vecstore``: parse, one call of the library, print.
+"""Commands on stores: made, described, looked up, checked, written as other files."""
 
-Results go to stdout; progress, warnings and errors to stderr. A user's mistake is one line and exit code 1, a
-wrong option exit code 2, Ctrl-C exit code 130.
-"""
-
-import os
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import numpy as np
-import rich.progress
 import typer
-from rich.console import Console
 
 import vecstore
 from vecstore.choices import CountMismatch, Duplicates, EncodingErrors, Format, Storage
+from vecstore.cli.app import Overwrite, Store, VocabularyFile, app, open_store, progress_bar
 from vecstore.export import ExportFormat, exported_files
-from vecstore.progress import Progress, ProgressCallback
 from vecstore.staging import staged_file
 from vecstore.vocabulary import read_vocabulary
 
-__all__ = ["app", "main"]
-
-_INTERRUPTED = 130  # what a shell reports for a command that Ctrl-C ended
-
-app = typer.Typer(
-    help="A memory-mapped store for pre-trained word vectors.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
-
-
-Store = Annotated[
-    str,
-    typer.Argument(metavar="STORE", help="A folder that `vecstore convert` made, or its address, such as s3://..."),
-]
-VocabularyFile = Annotated[
-    Path,
-    typer.Argument(
-        metavar="VOCABULARY", help="Text with a key a line; or .json: a word_index, a list, Tokenizer.to_json()."
-    ),
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+__all__ = ["convert", "coverage", "demo", "export", "get", "info", "matrix", "verify"]
 
 
 @app.command()
@@ -79,7 +46,7 @@ def convert(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a published file of word vectors into a store."""
-    with _progress_bar() as progress:
+    with progress_bar() as progress:
         report = vecstore.convert(
             source,
             target,
@@ -108,8 +75,8 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a store as a file that other programs read."""
-    store = _open(path)
-    with _progress_bar() as progress:
+    store = open_store(path)
+    with progress_bar() as progress:
         vecstore.export(store, target, format=format, newlines=newlines, overwrite=overwrite, progress=progress)
     size = sum(file.stat().st_size for file in exported_files(target, format))
     print(f"{target}: {len(store):,} keys x {store.dim}, {size / 1e6:,.1f} MB")
@@ -118,7 +85,7 @@ def export(
 @app.command()
 def info(path: Store) -> None:
     """Say what a store holds and where it came from."""
-    store = _open(path)
+    store = open_store(path)
     metadata = store.metadata
     size = {name.removesuffix(".npy"): file["size"] / 1e6 for name, file in metadata.files.items()}
     vectors = size["vectors"] + size.get("scales", 0)
@@ -145,7 +112,7 @@ def info(path: Store) -> None:
 @app.command()
 def get(path: Store, keys: Annotated[list[str], typer.Argument(metavar="KEY...")]) -> None:
     """Print the vectors of keys, one a line: the key, then its numbers."""
-    store = _open(path)
+    store = open_store(path)
     for key, vector in zip(keys, store[keys], strict=True):
         print(key, *vector)
 
@@ -153,7 +120,7 @@ def get(path: Store, keys: Annotated[list[str], typer.Argument(metavar="KEY...")
 @app.command()
 def coverage(path: Store, vocabulary: VocabularyFile) -> None:
     """Say how many keys of a vocabulary a store has, and which are missing."""
-    print(_open(path).matrix(read_vocabulary(vocabulary)))
+    print(open_store(path).matrix(read_vocabulary(vocabulary)))
 
 
 @app.command()
@@ -169,7 +136,7 @@ def matrix(
 ) -> None:
     """Write the vectors of a vocabulary, in its row order, as a .npy file."""
     with staged_file(out, overwrite=overwrite) as file:
-        result = _open(path).matrix(read_vocabulary(vocabulary), oov=oov, seed=seed)
+        result = open_store(path).matrix(read_vocabulary(vocabulary), oov=oov, seed=seed)
         np.save(file, result.vectors, allow_pickle=False)
     print(f"{out}: {result!r}")
 
@@ -177,7 +144,7 @@ def matrix(
 @app.command()
 def verify(path: Store) -> None:
     """Read a whole store and name each file that is damaged."""
-    with _progress_bar() as progress:
+    with progress_bar() as progress:
         problems = vecstore.verify(path, progress=progress)
     for problem in problems:
         print(f"{path}: {problem}", file=sys.stderr)
@@ -195,86 +162,4 @@ def demo(
     """Convert, open, align and train on real vectors, beside gensim's way. Needs vecstore[demo]."""
     from vecstore.demo import run
 
-    run(source, progress=_progress_bar)
-
-
-def _open(path: str) -> vecstore.VectorStore:
-    """Open a store; if it is to be copied first, with a progress bar."""
-    with _progress_bar() as progress:
-        return vecstore.open(path, progress=progress)
-
-
-@contextmanager
-def _progress_bar() -> Iterator[ProgressCallback]:
-    """Show progress on stderr while the context lasts, if stderr is a terminal."""
-    console = Console(stderr=True)
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.TaskProgressColumn(),
-        rich.progress.TextColumn("{task.fields[amount]}"),
-        rich.progress.TimeRemainingColumn(),
-    )
-    with rich.progress.Progress(
-        *columns,
-        console=console,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-        disable=not console.is_terminal,
-    ) as bar:
-        tasks: dict[str, rich.progress.TaskID] = {}
-
-        def show(progress: Progress) -> None:
-            if progress.stage not in tasks:
-                tasks[progress.stage] = bar.add_task(progress.stage, total=progress.total or None, amount="")
-            task = tasks[progress.stage]
-            bar.update(task, completed=progress.done, amount=_amount(progress, bar.tasks[task].speed))
-
-        yield show
-
-
-def _amount(progress: Progress, speed: float | None) -> str:
-    """Say how much is done, and how fast."""
-    if progress.unit != "bytes":
-        return f"{progress.done:,}/{progress.total:,} {progress.unit}"
-    rate = f", {speed / 1e6:,.0f} MB/s" if speed else ""
-    total = f"/{progress.total / 1e6:,.0f}" if progress.total else ""
-    return f"{progress.done / 1e6:,.0f}{total} MB{rate}"
-
-
-def main() -> None:
-    """Run the command; end the process with its exit code."""
-    # A key may hold anything; printing one must not fail for the terminal's encoding.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-    warnings.showwarning = lambda message, *_: print(f"vecstore: warning: {message}", file=sys.stderr)
-    try:
-        app()
-    except SystemExit as end:
-        if end.code == _INTERRUPTED:  # typer has caught the KeyboardInterrupt
-            _interrupt()
-        raise
-    except KeyboardInterrupt:
-        _interrupt()
-    except (vecstore.VecstoreError, ValueError, MemoryError) as error:
-        _fail(str(error))
-    except KeyError as error:
-        _fail(str(error.args[0]))
-    except OSError as error:
-        _fail(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error))
-    except ModuleNotFoundError as error:
-        extra = error.name if error.name in ("gensim", "keras") else "demo"
-        _fail(f"{error.name} is not installed; install what this needs with: pip install 'vecstore[{extra}]'")
-
-
-def _interrupt() -> NoReturn:
-    """End the process without waiting for its threads: one that was starting when Ctrl-C came may never end."""
-    print("vecstore: interrupted", file=sys.stderr, flush=True)
-    os._exit(_INTERRUPTED)
-
-
-def _fail(message: str) -> None:
-    print(f"vecstore: {message}", file=sys.stderr)
-    sys.exit(1)
+    run(source, progress=progress_bar)
