@@ -56,6 +56,22 @@ def test_file_can_be_given_another_start(path):
     assert path.read_bytes() == b"9 rows and their end"
 
 
+@pytest.mark.parametrize("done", [0, 1, 20, len(PIECES)])
+@pytest.mark.usefixtures("small_steps")
+def test_file_goes_on_where_it_ended(path, tmp_path, monkeypatch, done):
+    monkeypatch.setattr(disk, "_RESERVE_BYTES", 1 << 20)
+    file = NewFile(path, resumed=True)
+    for piece in PIECES[:done]:
+        file.write(piece)
+    file.flush()
+    file.close()  # not finished: what was reserved is reserved still
+    write(path, PIECES[done:], resumed=True)
+    assert path.read_bytes() == b"".join(PIECES)
+    (tmp_path / "plain").write_bytes(b"".join(PIECES))
+    os.sync()
+    assert path.stat().st_blocks <= (tmp_path / "plain").stat().st_blocks + 16
+
+
 def test_file_that_is_there_stays(path):
     path.write_bytes(b"mine")
     with pytest.raises(FileExistsError):

@@ -32,6 +32,7 @@ def test_folder_appears_when_it_is_published(target):
     with StagedFolder(target) as staged:
         assert staged.path.parent == target.parent
         assert staged.path != target
+        assert staged.is_locked
         write_store(staged.path)
         assert not target.exists()
         staged.publish()
@@ -290,6 +291,7 @@ def test_without_locks_a_writer_goes_on_and_leaves_what_may_be_alive(target, mon
     other = target.parent / ".target.0.partial"
     other.mkdir()
     with StagedFolder(target) as staged:
+        assert not staged.is_locked
         staged.publish()
     assert left_in(target.parent) == {"target", other.name}
 

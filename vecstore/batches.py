@@ -238,7 +238,9 @@ class EmbedTexts(ColumnFunction):
 
     def __post_init__(self) -> None:
         given: Any = self.store
-        object.__setattr__(self, "store", os.fspath(given.path if isinstance(given, VectorStore) else given))
+        if isinstance(given, VectorStore):
+            given = given.address or given.path
+        object.__setattr__(self, "store", os.fspath(given))
         if self.counts is not None:
             object.__setattr__(self, "counts", os.fspath(self.counts))
         if self.pooling not in get_args(PoolingName):

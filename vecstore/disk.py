@@ -38,22 +38,24 @@ class NewFile:
     Parameters
     ----------
     path : Path
-        It must not exist.
+        It must not exist, unless `resumed`.
     in_background : bool, default True
         Whether to reserve space ahead and sync behind, as is worth it for what nobody changes before `finish`.
+    resumed : bool, default False
+        Whether to go on at the end of the file, if there is one that was not finished.
     """
 
-    def __init__(self, path: Path, *, in_background: bool = True) -> None:
+    def __init__(self, path: Path, *, in_background: bool = True, resumed: bool = False) -> None:
         self.path = path
         self._in_background = in_background
         self._held: list[memoryview] = []
         self._held_bytes = 0
-        self._size = 0
         self._reserved = 0
         self._unsynced = 0
         self._syncs = ThreadPoolExecutor(1, thread_name_prefix="vecstore-sync")  # starts no thread before it is used
         self._sync: Future[None] | None = None
-        self._file = path.open("xb", buffering=0)
+        self._file = path.open("ab" if resumed else "xb", buffering=0)
+        self._size = self._file.tell()
 
     def write(self, data: bytes | memoryview) -> None:
         """Write `data` after what is there already, or hold it until a piece is full; it must not change any more."""

@@ -26,6 +26,14 @@ class TargetBusyError(TargetError):
     """Another conversion is writing there at this moment; once it has ended, this one may be tried again."""
 
 
+class RemoteError(VecstoreError, OSError):
+    """A store at an address cannot be read now: the network, its server or a permission is in the way."""
+
+
+class MissingPackageError(VecstoreError, ModuleNotFoundError):
+    """A package that this use of vecstore needs is not installed; the message says how to install it."""
+
+
 class VocabularyError(VecstoreError, ValueError):
     """A vocabulary does not give each of its keys one row."""
 

@@ -83,13 +83,16 @@ __all__ = [
     "FILES",
     "MAX_ROWS",
     "METADATA",
+    "METADATA_LIMIT",
     "SCALES",
     "Metadata",
     "Source",
     "StoreFiles",
     "arrays_of",
+    "is_whole",
     "metadata_is_intact",
     "open_files",
+    "parse_metadata",
     "read_metadata",
 ]
 
@@ -98,7 +101,8 @@ ARRAYS = ("vectors.npy", "keys.npy", "offsets.npy", "index.npy", "moments.npy")
 """The arrays of every store."""
 SCALES = "scales.npy"
 METADATA = "metadata.json"
-_METADATA_LIMIT = 1 << 20
+METADATA_LIMIT = 1 << 20
+"""The bytes that ``metadata.json`` may have."""
 _VERSION = max(storage.version for storage in STORAGE_TYPES.values())
 
 
@@ -183,10 +187,8 @@ def _closing(head: bytes) -> bytes:
     return f'"checksum": "{isal_zlib.crc32(head):08x}"\n}}\n'.encode()
 
 
-def metadata_is_intact(path: Path) -> bool:
-    """Say whether ``metadata.json`` of the store at `path` agrees with its own checksum."""
-    with open_regular(path / METADATA) as file:
-        data = file.read(_METADATA_LIMIT)
+def metadata_is_intact(data: bytes) -> bool:
+    """Say whether the bytes of ``metadata.json`` agree with their own checksum."""
     head = data[: data.rfind(b'"checksum"')]
     return data == head + _closing(head)
 
@@ -228,6 +230,15 @@ def open_files(path: Path) -> StoreFiles:
             return files
 
 
+def is_whole(path: Path) -> bool:
+    """Say whether `open_files` opens the store at `path`; O(1)."""
+    try:
+        open_files(path)
+    except (FileNotFoundError, StoreError):
+        return False
+    return True
+
+
 def _identify(path: Path) -> tuple[int, int, int] | None:
     """Return what tells the folder at `path` from one that takes its place."""
     try:
@@ -238,7 +249,7 @@ def _identify(path: Path) -> tuple[int, int, int] | None:
 
 
 def _map_files(path: Path) -> StoreFiles:
-    metadata = read_metadata(path)
+    metadata = parse_metadata(read_metadata(path), path)
     arrays = {name.removesuffix(".npy"): map_array(path / name) for name in arrays_of(metadata.storage)}
     vectors = StoredVectors(metadata.storage, arrays.pop("vectors"), arrays.pop("scales", None))
     files = StoreFiles(metadata, vectors, **arrays)
@@ -269,12 +280,19 @@ def _check(path: Path, name: str, array: NDArray[Any], dtype: str, shape: tuple[
         )
 
 
-def read_metadata(path: Path) -> Metadata:
-    """Read ``metadata.json`` of the store at `path`; raises what `open_files` raises."""
-    file = path / METADATA
+def read_metadata(path: Path) -> bytes:
+    """Read ``metadata.json`` of the store at `path` as it is, and at most one byte more than it may have.
+
+    Raises
+    ------
+    FileNotFoundError
+        Nothing is there.
+    StoreError
+        `path` is not a store.
+    """
     try:
-        with open_regular(file) as stream:
-            data = stream.read(_METADATA_LIMIT + 1)
+        with open_regular(path / METADATA) as stream:
+            return stream.read(METADATA_LIMIT + 1)
     except FileNotFoundError:
         if not path.exists():
             raise FileNotFoundError(f"{path}: no such store") from None
@@ -283,8 +301,19 @@ def read_metadata(path: Path) -> Metadata:
         raise StoreError(f"{path}: not a store: its {METADATA} is a folder") from None
     except NotADirectoryError:
         raise StoreError(f"{path}: not a store but a file; make one with: vecstore convert {path} STORE") from None
-    if len(data) > _METADATA_LIMIT:
-        raise StoreError(f"{file}: expected at most {_METADATA_LIMIT:,} bytes")
+
+
+def parse_metadata(data: bytes, store: Path | str) -> Metadata:
+    """Return what the bytes of ``metadata.json`` say; `store` is the path or address that errors name.
+
+    Raises
+    ------
+    StoreError
+        They are damaged, of no store, or of a later format version.
+    """
+    file = f"{store}/{METADATA}"
+    if len(data) > METADATA_LIMIT:
+        raise StoreError(f"{file}: expected at most {METADATA_LIMIT:,} bytes")
     try:
         fields = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -296,12 +325,12 @@ def read_metadata(path: Path) -> Metadata:
         raise StoreError(f"{file}: expected a format version, found {version!r}")
     if version > _VERSION:
         raise StoreError(
-            f"{path}: format version {version} is newer than this vecstore reads ({_VERSION}); upgrade vecstore"
+            f"{store}: format version {version} is newer than this vecstore reads ({_VERSION}); upgrade vecstore"
         )
     return _parse(file, fields)
 
 
-def _parse(file: Path, fields: dict[str, Any]) -> Metadata:
+def _parse(file: str, fields: dict[str, Any]) -> Metadata:
     """Build the metadata from JSON that may be damaged."""
 
     def take(mapping: Any, name: str, kind: type) -> Any:

@@ -4,27 +4,23 @@ The store is named after the source and what was asked of its conversion, so it 
 source. It is fresh while the source has the size and the time of change that the store's metadata tell.
 """
 
-import json
 import os
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vecstore.cache import chosen_cache, make_cache, store_name, user_cache, wait_while_busy
 from vecstore.choices import CountMismatch, Duplicates, EncodingErrors, Format, Storage
 from vecstore.convert import convert
-from vecstore.errors import FormatError, StoreError, TargetBusyError, TargetError
+from vecstore.errors import FormatError, StoreError
 from vecstore.formats.names import STANDARD_INPUT, files_of, split_member
 from vecstore.layout import METADATA
-from vecstore.progress import Progress, ProgressCallback
+from vecstore.location import is_remote, local_path
+from vecstore.progress import ProgressCallback
 from vecstore.store import VectorStore, open_store
 
 __all__ = ["load"]
-
-_CACHE = "VECSTORE_CACHE"
-_NAME_BYTES = 180  # file systems allow 255, of which a partial folder's name and the digest need some
-_PAUSE, _LONGEST_PAUSE = 0.05, 0.5  # seconds between two looks at what another process is doing
 
 
 def load(
@@ -49,12 +45,14 @@ def load(
 
     Parameters
     ----------
-    source : path
-        A store, or a file, a member of an archive or a model2vec folder, as `vecstore.convert` takes it.
+    source : path or address
+        A store, also at an address, as `vecstore.open` takes it; or a file on this machine, a member of an archive or a
+        model2vec folder, as `vecstore.convert` takes it.
     cache : path, optional
         The folder for the store. By default that which the environment variable ``VECSTORE_CACHE`` names. If there
         is none, the store is ``NAME.vecstore`` beside the source; if that folder cannot be written to, it is in the
-        user's cache folder. No effect if `source` is a store.
+        user's cache folder. No effect if `source` is a store on this machine; the copy of one at an address is never
+        beside anything.
     format, dtype, limit, keys, row_keys, duplicates, encoding_errors, count_mismatch
         As `vecstore.convert` takes them. Each choice of them has a store of its own.
     progress : callable, optional
@@ -81,6 +79,8 @@ def load(
         `source` is no path.
     StoreError
         `source` is a damaged store. A damaged one that was made here is made again.
+    RemoteError, MissingPackageError
+        As in `vecstore.open`.
 
     Examples
     --------
@@ -105,26 +105,29 @@ def load(
     }
     usual = convert.__kwdefaults__ or {}
     options = {name: value for name, value in given.items() if value is not None and value != usual[name]}
-    wanted = _Wanted(Path(source), *_split(Path(source)), options)
+    if is_remote(source):
+        _expect_none(source, options)
+        return open_store(source, cache=cache, progress=progress)
+    path = local_path(source)
+    wanted = _Wanted(path, *_split(path), options)
     if _is_pipe(wanted.path):
         raise FormatError(
             f"{source}: expected a file, which can be compared with its store later, found a pipe or a device; "
             "make a store of it once: vecstore.convert(source, target)"
         )
     if (wanted.path / METADATA).is_file():
-        if options:
-            raise ValueError(f"{source}: is a store already, on which {', '.join(options)} would have no effect")
+        _expect_none(source, options)
         return open_store(wanted.path)
-    folder = cache or os.environ.get(_CACHE)
+    folder = chosen_cache(cache)
     if folder:
-        target = Path(folder).expanduser().absolute() / wanted.name(shared=True)
+        target = folder / wanted.name(shared=True)
     else:
         target = wanted.path.parent / wanted.name(shared=False)
         store = wanted.open(target)
         if store is not None:
             return store
         if not os.access(wanted.path.parent, os.W_OK):
-            target = _user_cache() / wanted.name(shared=True)
+            target = user_cache() / wanted.name(shared=True)
     store = wanted.open(target)
     return wanted.make(target, progress or (lambda progress: None)) if store is None else store
 
@@ -152,15 +155,7 @@ class _Wanted:
             name += "-" + re.sub(r"[^\w.-]+", "_", self.member)
         if shared:
             unsaid["path"] = os.path.realpath(self.path)
-        shown = name.encode("utf-8", "surrogateescape")
-        if len(shown) > _NAME_BYTES:
-            unsaid["name"] = name
-            name = shown[:_NAME_BYTES].decode("utf-8", "ignore")
-        if unsaid:
-            import hashlib  # loads OpenSSL, in 3 ms
-
-            name += "-" + hashlib.blake2b(json.dumps(unsaid, default=str).encode(), digest_size=8).hexdigest()
-        return f"{name}.vecstore"
+        return store_name(name, unsaid)
 
     def open(self, target: Path) -> VectorStore | None:
         """Open the store at `target`, unless it is absent, damaged, or of another state of the source."""
@@ -187,27 +182,18 @@ class _Wanted:
         from vecstore.staging import StagedFolder  # here, since most calls find their store
 
         self.path.stat()  # to say here that there is no such file
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TargetError(
-                f"{target.parent}: the folder for stores cannot be made: {error.strerror}; "
-                f"name another: cache= or {_CACHE}"
-            ) from None
-        pause = _PAUSE
-        while True:
-            try:
-                # Never published: whoever holds its partial folder has the turn, and looks again before converting.
-                with StagedFolder(target.with_name(f"{target.name}.turn")):
-                    store = self.open(target)
-                    if store is None:
-                        convert(self.source, target, overwrite=True, progress=progress, **self.options)
-                        store = open_store(target)
-                    return store
-            except TargetBusyError:
-                progress(Progress("waiting for another process", 0, 0))
-                time.sleep(pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+        make_cache(target.parent)
+
+        def attempt() -> VectorStore:
+            # Never published: whoever holds its partial folder has the turn, and looks again before converting.
+            with StagedFolder(target.with_name(f"{target.name}.turn")):
+                store = self.open(target)
+                if store is None:
+                    convert(self.source, target, overwrite=True, progress=progress, **self.options)
+                    store = open_store(target)
+                return store
+
+        return wait_while_busy(attempt, progress)
 
 
 def _split(source: Path) -> tuple[Path, str | None]:
@@ -222,11 +208,10 @@ def _split(source: Path) -> tuple[Path, str | None]:
     return (path.resolve() if path.name == ".." else path), member
 
 
+def _expect_none(source: str | os.PathLike[str], options: dict[str, Any]) -> None:
+    if options:
+        raise ValueError(f"{source}: is a store already, on which {', '.join(options)} would have no effect")
+
+
 def _is_pipe(path: Path) -> bool:
     return path == STANDARD_INPUT or (path.exists() and not path.is_file() and not path.is_dir())
-
-
-def _user_cache() -> Path:
-    import platformdirs  # takes some milliseconds
-
-    return platformdirs.user_cache_path("vecstore") / "stores"

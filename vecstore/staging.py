@@ -113,6 +113,11 @@ class StagedFolder:
             if lock is not None:
                 unlock_folder(lock)
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether no other process can be writing the target; False where the file system has no locks."""
+        return self._lock is not None
+
     def publish(self) -> None:
         """Make the folder durable and give it the target's name."""
         sync_folder(self.path)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, overload
@@ -14,8 +15,10 @@ from vecstore.gather import gather
 from vecstore.index import KeyIndex
 from vecstore.keys import Keys
 from vecstore.layout import Metadata, StoreFiles, open_files
+from vecstore.location import is_remote, local_folder
 from vecstore.matrix import EmbeddingMatrix, Oov, align
 from vecstore.pooling import Pooling, pool, sif_weights
+from vecstore.progress import ProgressCallback
 from vecstore.sequences import embed_padded, embed_ragged
 from vecstore.storage import StoredVectors
 from vecstore.tokenizer import Tokenizer
@@ -30,23 +33,49 @@ _Default = TypeVar("_Default")
 _SHOWN = 10
 
 
-def open_store(path: str | os.PathLike[str]) -> "VectorStore":
+def open_store(
+    path: str | os.PathLike[str],
+    *,
+    cache: str | os.PathLike[str] | None = None,
+    refresh: bool = False,
+    progress: ProgressCallback | None = None,
+) -> "VectorStore":
     """Open a store: map its files, read no vector.
 
     Takes about a millisecond whatever the store's size. Processes that open the same store share one copy of
     it in the page cache.
 
+    A store at an address is copied the first time, once a machine, and verified by its checksums; processes that ask at
+    once wait for the one that copies. From then on the copy is opened, without a request.
+
     Parameters
     ----------
-    path : path
-        A folder that `vecstore.convert` made.
+    path : path or address
+        A folder that `vecstore.convert` made, or where such a folder was uploaded: ``s3://...``, ``https://...`` or
+        any other address that fsspec knows. ``file://...`` is a folder on this machine.
+    cache : path, optional
+        The folder for the copy. By default that which the environment variable ``VECSTORE_CACHE`` names, or else
+        the user's cache folder. No effect without an address.
+    refresh : bool, default False
+        Whether to ask if another store is at the address by now, and to copy that. No effect without an address.
+    progress : callable, optional
+        Called with a `Progress` several times a second while a store is copied or another process is waited for.
 
     Raises
     ------
     FileNotFoundError
         Nothing is at `path`.
     StoreError
-        `path` is not a store, is of a later format version, lacks a file, or its files do not fit together.
+        `path` is not a store, is of a later format version, lacks a file, or its files do not fit together. Or what
+        came from an address does not have the checksums that its metadata tell.
+    RemoteError
+        The address cannot be read.
+    TargetError
+        The copy cannot be written; the disk may be full.
+    ValueError
+        The address has a scheme that fsspec does not know.
+    MissingPackageError
+        A package that the address needs is not installed, such as those of vecstore[s3].
 
     Examples
     --------
@@ -54,7 +83,9 @@ def open_store(path: str | os.PathLike[str]) -> "VectorStore":
     >>> store["nice"][:3]
     array([ 0.20189,  0.80606, -1.1281 ], dtype=float32)
     """
-    folder = Path(path).absolute()
+    folder = local_folder(path, cache=cache, refresh=refresh, progress=progress)
+    if is_remote(path):
+        return VectorStore(folder, open_files(folder), path, cache=folder.parent if cache else None)
     return VectorStore(folder, open_files(folder))
 
 
@@ -62,7 +93,8 @@ class VectorStore:
     """v keys with a vector of width d each, mapped from disk and never changed.
 
     Made by `vecstore.open`. All methods may be called from many threads at once and after ``fork``; pickling
-    a store pickles its path, and whoever unpickles it maps the files again. As a context manager it is closed
+    a store pickles its path, and whoever unpickles it maps the files again. Of a store that was opened from an
+    address this is pickled, so that another machine makes a copy of its own. As a context manager it is closed
     at the end; views of its arrays stay valid.
 
     Parameters
@@ -71,10 +103,16 @@ class VectorStore:
         The store's folder, absolute.
     files : StoreFiles
         Its mapped arrays.
+    address : str, optional
+        What the folder is a copy of.
+    cache : Path, optional
+        The folder that was named for copies.
     """
 
-    def __init__(self, path: Path, files: StoreFiles) -> None:
+    def __init__(self, path: Path, files: StoreFiles, address: str | None = None, cache: Path | None = None) -> None:
         self._path = path
+        self._address = address
+        self._cache = cache
         self._files: StoreFiles | None = files
         self._keys: KeyIndex | None = KeyIndex(files.keys, files.offsets, files.index, files.metadata.seed)
 
@@ -86,8 +124,13 @@ class VectorStore:
 
     @property
     def path(self) -> Path:
-        """The store's folder, absolute."""
+        """The store's folder, absolute; of a store at an address that of the local copy."""
         return self._path
+
+    @property
+    def address(self) -> str | None:
+        """The address that the store was opened from, such as ``s3://bucket/glove.vecstore``; None of a folder."""
+        return self._address
 
     @property
     def metadata(self) -> Metadata:
@@ -518,13 +561,16 @@ class VectorStore:
         self.close()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self._address is not None:
+            return partial(open_store, cache=self._cache), (self._address,)
         return open_store, (self._path,)
 
     def __repr__(self) -> str:
+        name = self._address or str(self._path)
         if self._files is None:
-            return f"VectorStore({str(self._path)!r}, closed)"
+            return f"VectorStore({name!r}, closed)"
         stored = "" if self.metadata.dtype == self.dtype.name else f", stored as {self.metadata.dtype}"
-        return f"VectorStore({str(self._path)!r}: {len(self):,} x {self.dim} {self.dtype}{stored})"
+        return f"VectorStore({name!r}: {len(self):,} x {self.dim} {self.dtype}{stored})"
 
 
 def _tokens_of(texts: Any, tokenizer: Tokenizer | None) -> Tokens:

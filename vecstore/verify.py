@@ -12,7 +12,17 @@ from vecstore.errors import StoreError
 from vecstore.index import KeyIndex
 from vecstore.kernels.lookup import count_taken
 from vecstore.keys import KeyBatch, is_utf8
-from vecstore.layout import FILES, METADATA, Metadata, StoreFiles, metadata_is_intact, open_files, read_metadata
+from vecstore.layout import (
+    FILES,
+    METADATA,
+    Metadata,
+    StoreFiles,
+    metadata_is_intact,
+    open_files,
+    parse_metadata,
+    read_metadata,
+)
+from vecstore.location import is_remote, local_folder, local_path
 from vecstore.progress import Progress, ProgressCallback
 
 __all__ = ["Problem", "verify"]
@@ -38,8 +48,9 @@ def verify(path: str | os.PathLike[str], *, progress: ProgressCallback | None = 
 
     Parameters
     ----------
-    path : path
-        The store's folder.
+    path : path or address
+        The store's folder. Of a store at an address the local copy is read, as `vecstore.open` makes it; a
+        damaged one is made again once its folder is deleted.
     progress : callable, optional
         Called with a `Progress` several times a second.
 
@@ -52,18 +63,21 @@ def verify(path: str | os.PathLike[str], *, progress: ProgressCallback | None = 
     ------
     FileNotFoundError
         Nothing is at `path`.
+    StoreError, RemoteError, TargetError, ValueError, MissingPackageError
+        There is no local copy yet of a store at an address, and `vecstore.open` raises this.
 
     Examples
     --------
     >>> vecstore.verify("glove.vecstore")
     []
     """
-    folder = Path(path)
+    folder = local_folder(path, progress=progress) if is_remote(path) else local_path(path)
     try:
-        metadata = read_metadata(folder)
+        data = read_metadata(folder)
+        metadata = parse_metadata(data, folder)
     except StoreError as error:
         return [Problem(METADATA, str(error).removeprefix(f"{folder}: "))]
-    problems = [] if metadata_is_intact(folder) else [Problem(METADATA, "its checksum is wrong")]
+    problems = [] if metadata_is_intact(data) else [Problem(METADATA, "its checksum is wrong")]
     problems += _check_bytes(folder, metadata, progress or (lambda progress: None))
     try:
         files = open_files(folder)

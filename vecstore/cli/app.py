@@ -9,9 +9,10 @@ import rich.progress
 import typer
 from rich.console import Console
 
+import vecstore
 from vecstore.progress import Progress, ProgressCallback
 
-__all__ = ["Overwrite", "Store", "VocabularyFile", "app", "progress_bar"]
+__all__ = ["Overwrite", "Store", "VocabularyFile", "app", "open_store", "progress_bar"]
 
 app = typer.Typer(
     help="A memory-mapped store for pre-trained word vectors.",
@@ -21,7 +22,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Store = Annotated[Path, typer.Argument(metavar="STORE", help="A folder that `vecstore convert` made.")]
+Store = Annotated[
+    str,
+    typer.Argument(metavar="STORE", help="A folder that `vecstore convert` made, or its address, such as s3://..."),
+]
 VocabularyFile = Annotated[
     Path,
     typer.Argument(
@@ -29,6 +33,12 @@ VocabularyFile = Annotated[
     ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
+
+
+def open_store(path: str) -> vecstore.VectorStore:
+    """Open a store; if it is to be copied first, with a progress bar."""
+    with progress_bar() as progress:
+        return vecstore.open(path, progress=progress)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 
 import vecstore
 from vecstore.choices import CountMismatch, Duplicates, EncodingErrors, Format, Storage
-from vecstore.cli.app import Overwrite, Store, VocabularyFile, app, progress_bar
+from vecstore.cli.app import Overwrite, Store, VocabularyFile, app, open_store, progress_bar
 from vecstore.export import ExportFormat, exported_files
 from vecstore.staging import staged_file
 from vecstore.vocabulary import read_vocabulary
@@ -75,7 +75,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Write a store as a file that other programs read."""
-    store = vecstore.open(path)
+    store = open_store(path)
     with progress_bar() as progress:
         vecstore.export(store, target, format=format, newlines=newlines, overwrite=overwrite, progress=progress)
     size = sum(file.stat().st_size for file in exported_files(target, format))
@@ -85,7 +85,7 @@ def export(
 @app.command()
 def info(path: Store) -> None:
     """Say what a store holds and where it came from."""
-    store = vecstore.open(path)
+    store = open_store(path)
     metadata = store.metadata
     size = {name.removesuffix(".npy"): file["size"] / 1e6 for name, file in metadata.files.items()}
     vectors = size["vectors"] + size.get("scales", 0)
@@ -112,7 +112,7 @@ def info(path: Store) -> None:
 @app.command()
 def get(path: Store, keys: Annotated[list[str], typer.Argument(metavar="KEY...")]) -> None:
     """Print the vectors of keys, one a line: the key, then its numbers."""
-    store = vecstore.open(path)
+    store = open_store(path)
     for key, vector in zip(keys, store[keys], strict=True):
         print(key, *vector)
 
@@ -120,7 +120,7 @@ def get(path: Store, keys: Annotated[list[str], typer.Argument(metavar="KEY...")
 @app.command()
 def coverage(path: Store, vocabulary: VocabularyFile) -> None:
     """Say how many keys of a vocabulary a store has, and which are missing."""
-    print(vecstore.open(path).matrix(read_vocabulary(vocabulary)))
+    print(open_store(path).matrix(read_vocabulary(vocabulary)))
 
 
 @app.command()
@@ -136,7 +136,7 @@ def matrix(
 ) -> None:
     """Write the vectors of a vocabulary, in its row order, as a .npy file."""
     with staged_file(out, overwrite=overwrite) as file:
-        result = vecstore.open(path).matrix(read_vocabulary(vocabulary), oov=oov, seed=seed)
+        result = open_store(path).matrix(read_vocabulary(vocabulary), oov=oov, seed=seed)
         np.save(file, result.vectors, allow_pickle=False)
     print(f"{out}: {result!r}")
 

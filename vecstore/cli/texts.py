@@ -11,7 +11,7 @@ import typer
 import vecstore
 from vecstore.batches import BatchFunction
 from vecstore.choices import BadRows, CorpusFormat, PoolingName, Side
-from vecstore.cli.app import Overwrite, Store, VocabularyFile, app, progress_bar
+from vecstore.cli.app import Overwrite, Store, VocabularyFile, app, open_store, progress_bar
 from vecstore.threads import num_threads
 from vecstore.tokenizer import FILTERS
 
@@ -159,8 +159,9 @@ def embed(
     restart: Restart = False,
 ) -> None:
     """Write a vector for each text, made of the vectors of its known tokens; without one, zeros."""
+    store = open_store(path)
     function = vecstore.EmbedTexts(
-        store=str(path.absolute()),
+        store=store.address or str(store.path),
         column=column,
         tokenizer=vecstore.Tokenizer(filters=filters, lower=lower, split=split),
         into=into,
