@@ -1,0 +1,184 @@
+"""What one core does, and what two do: the parts of a job over texts, and a worker's whole chain."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import vecstore
+from benchmarks.scaling import corpora
+from benchmarks.scaling.tables import percent, rate, size, table
+from benchmarks.scaling.timing import medians, on
+from vecstore.threads import split
+
+LENGTHS = (20, 50, 200)
+VOCABULARY = 50_000
+BATCH_ROWS = 8_192
+ROW_GROUP = 16_384
+ROOT = Path(__file__).parents[2]
+
+
+def measure(folder: Path, store: Path, keys: list[str], tokens: int, turns: int) -> dict[str, Any]:
+    """Measure all parts; `tokens` is the size of each corpus."""
+    parts = {}
+    chains = {}
+    for length in LENGTHS:
+        texts = corpora.zipf_texts(keys, tokens // length, length)
+        path = folder / f"texts{length}.parquet"
+        ids = pa.array(np.arange(len(texts)))
+        pq.write_table(pa.table({"id": ids, "text": texts}), path, compression="zstd", row_group_size=ROW_GROUP)
+        parts[length] = {
+            "documents": len(texts),
+            "tokens": tokens,
+            "bytes": int(np.frombuffer(texts.buffers()[1], np.int64)[-1]),
+            "compressed": path.stat().st_size,
+            "seconds": _time_parts(store, path, texts, length, turns),
+        }
+        chains[length] = [_chain(folder, store, path, processes, turns) for processes in (1, 2)]
+    dim = vecstore.open(store).dim
+    return {"parts": parts, "chains": chains, "writes": _time_writes(folder, tokens // LENGTHS[0], dim, turns)}
+
+
+def _time_parts(store: Path, path: Path, texts: pa.Array, length: int, turns: int) -> dict[str, list[float]]:
+    opened = vecstore.open(store)
+    corpus = pa.table({"text": texts})
+    encode = vecstore.EncodeTexts(vocabulary=vecstore.count(texts).vocabulary(max_size=VOCABULARY), length=length)
+    works = {
+        "read Parquet, zstd": lambda: pq.read_table(path, columns=["text"], use_threads=_several(), pre_buffer=False),
+        "count": lambda: vecstore.count(texts),
+        f"encode, {VOCABULARY:,} words": lambda: encode(corpus),
+        "embed, mean": lambda: opened.embed(texts),
+    }
+    contestants = {(name, number): on(number, work) for name, work in works.items() for number in (1, 2)}
+    timed = medians({f"{name}|{number}": work for (name, number), work in contestants.items()}, turns)
+    return {name: [timed[f"{name}|{number}"] for number in (1, 2)] for name in works}
+
+
+def _several() -> bool:
+    return os.environ["VECSTORE_NUM_THREADS"] != "1"
+
+
+def _time_writes(folder: Path, rows: int, dim: int, turns: int) -> dict[str, Any]:
+    vectors = np.random.default_rng(0).standard_normal((rows, dim), np.float32)
+    batch = pa.table({"vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)})
+    target = np.empty_like(vectors)
+
+    def copy(start: int, stop: int) -> None:
+        np.copyto(target[start:stop], vectors[start:stop])
+
+    def synced() -> None:
+        with (folder / "synced").open("wb") as file:
+            file.write(vectors.data)
+            file.flush()
+            os.fsync(file.fileno())
+
+    works = {
+        "write Parquet, plain": lambda: pq.write_table(
+            batch, folder / "plain.parquet", compression="none", use_dictionary=False
+        ),
+        "write Parquet, zstd": lambda: pq.write_table(
+            batch, folder / "zstd.parquet", compression="zstd", use_dictionary=False
+        ),
+        "write .npy": lambda: np.save(folder / "vectors.npy", vectors),
+        "write, fsync": synced,
+        "copy in memory, 1 thread": on(1, lambda: split(copy, rows, 1)),
+        "copy in memory, 2 threads": on(2, lambda: split(copy, rows, 1)),
+    }
+    seconds = medians(works, turns)
+    written = {name: (folder / f"{name}.parquet").stat().st_size for name in ("plain", "zstd")}
+    return {"rows": rows, "bytes": vectors.nbytes, "seconds": seconds, "written": written}
+
+
+def start_worker(task: str, *arguments: object) -> "subprocess.Popen[str]":
+    """Start a process and wait until it is ready."""
+    command = [sys.executable, "-m", "benchmarks.scaling.worker", task, *map(str, arguments)]
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if line != "ready\n":
+        process.kill()
+        raise RuntimeError(f"worker {task}: expected 'ready', found {line!r}")
+    return process
+
+
+def answer_of(process: "subprocess.Popen[str]") -> dict[str, Any]:
+    """Let a process go that is ready, and return what it says."""
+    output, _ = process.communicate("go\n")
+    if process.returncode:
+        raise RuntimeError(f"a worker ended with {process.returncode}")
+    answer: dict[str, Any] = json.loads(output)
+    return answer
+
+
+def _chain(folder: Path, store: Path, source: Path, processes: int, turns: int) -> dict[str, Any]:
+    answers = []
+    for _ in range(turns):
+        targets = [folder / f"out{i}.parquet" for i in range(processes)]
+        workers = [start_worker("embed", store, source, target, BATCH_ROWS) for target in targets]
+        for worker in workers:
+            assert worker.stdin is not None
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+        answers.append([answer_of(worker) for worker in workers])
+        time.sleep(0.1)
+    slowest = sorted(max(answer["seconds"] for answer in turn) for turn in answers)[len(answers) // 2]
+    last = answers[-1][0]
+    return {
+        "seconds": slowest,
+        "documents": processes * last["documents"],
+        "written": last["written"] / last["documents"],
+        "anonymous": max(answer["anonymous"] for turn in answers for answer in turn),
+    }
+
+
+def render(found: dict[str, Any]) -> dict[str, str]:
+    """Return the tables."""
+    rows = []
+    for name in next(iter(found["parts"].values()))["seconds"]:
+        for length, part in found["parts"].items():
+            one, two = part["seconds"][name]
+            rates = [rate(part[what] / one, unit) for what, unit in (("documents", ""), ("tokens", ""), ("bytes", "B"))]
+            rows.append([name, str(length), *rates, f"{one / two:.2f}x"])
+    head = ["one thread", "tokens a document", "documents", "tokens", "bytes of text", "two threads"]
+    writes = found["writes"]
+    written = []
+    for name, seconds in writes["seconds"].items():
+        packed = writes["written"].get(name.removeprefix("write Parquet, "), writes["bytes"])
+        share = percent(packed / writes["bytes"])
+        written.append([name, rate(writes["rows"] / seconds), rate(writes["bytes"] / seconds, "B"), share])
+    chains = []
+    for length, (one, two) in found["chains"].items():
+        part = found["parts"][length]
+        documents = one["documents"] / one["seconds"]
+        chains.append(
+            [
+                str(length),
+                rate(documents),
+                rate(documents * int(length)),
+                f"{two['documents'] / two['seconds'] / documents:.2f}x",
+                size(part["compressed"] / part["documents"]),
+                size(one["written"]),
+            ]
+        )
+    return {
+        "parts": table(head, rows),
+        "writes": table(["vectors of 300 float32", "vectors", "bytes of vectors", "written"], written),
+        "chain": table(
+            ["tokens a document", "documents", "tokens", "two processes", "read a document", "written a document"],
+            chains,
+        ),
+    }
+
+
+def seconds_per_document(found: dict[str, Any], length: int) -> float:
+    """Return a worker's time a document where every core has one: from as many as were measured at once."""
+    two = found["chains"][length][1]
+    seconds: float = 2 * two["seconds"] / two["documents"]
+    return seconds
