@@ -140,7 +140,8 @@ def probes(load: float) -> tuple[float, float]:
 def longest_run(slots: int, load: float) -> float:
     """Return how long the longest run of taken slots gets at most, about.
 
-    Runs of k are as rare as exp(-k (load - 1 - ln load)). The leading term of Pittel (1987); the next one makes it shorter.
+    Runs of k are as rare as exp(-k (load - 1 - ln load)). This is the leading term of Pittel (Linear probing: the
+    probable largest search time grows logarithmically with the number of records, 1987); the next makes it shorter.
     """
     return math.log(slots) / (load - 1 - math.log(load))
 

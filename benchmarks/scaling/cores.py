@@ -2,9 +2,9 @@
 
 import json
 import os
+import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 import vecstore
 from benchmarks.scaling import corpora
-from benchmarks.scaling.tables import percent, rate, size, table
+from benchmarks.scaling.tables import duration, percent, rate, size, table
 from benchmarks.scaling.timing import medians, on
 from vecstore.threads import split
 
@@ -22,6 +22,7 @@ LENGTHS = (20, 50, 200)
 VOCABULARY = 50_000
 BATCH_ROWS = 8_192
 ROW_GROUP = 16_384
+CHAIN_TURNS = 3
 ROOT = Path(__file__).parents[2]
 
 
@@ -41,7 +42,7 @@ def measure(folder: Path, store: Path, keys: list[str], tokens: int, turns: int)
             "compressed": path.stat().st_size,
             "seconds": _time_parts(store, path, texts, length, turns),
         }
-        chains[length] = [_chain(folder, store, path, processes, turns) for processes in (1, 2)]
+        chains[length] = _time_chains(folder, store, path, min(turns, CHAIN_TURNS))
     dim = vecstore.open(store).dim
     return {"parts": parts, "chains": chains, "writes": _time_writes(folder, tokens // LENGTHS[0], dim, turns)}
 
@@ -117,24 +118,29 @@ def answer_of(process: "subprocess.Popen[str]") -> dict[str, Any]:
     return answer
 
 
-def _chain(folder: Path, store: Path, source: Path, processes: int, turns: int) -> dict[str, Any]:
-    answers = []
-    for _ in range(turns):
-        targets = [folder / f"out{i}.parquet" for i in range(processes)]
-        workers = [start_worker("embed", store, source, target, BATCH_ROWS) for target in targets]
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        answers.append([answer_of(worker) for worker in workers])
-        time.sleep(0.1)
-    slowest = sorted(max(answer["seconds"] for answer in turn) for turn in answers)[len(answers) // 2]
-    last = answers[-1][0]
+def _time_chains(folder: Path, store: Path, source: Path, turns: int) -> list[dict[str, Any]]:
+    """Return what one process takes, and what each of two takes that are at work at once."""
+    answers: list[list[list[dict[str, Any]]]] = [[], []]
+    for turn in range(turns):
+        for processes in (1, 2) if turn % 2 else (2, 1):
+            targets = [folder / f"out{i}.parquet" for i in range(processes)]
+            workers = [start_worker("embed", store, source, target, BATCH_ROWS) for target in targets]
+            for worker in workers:
+                assert worker.stdin is not None
+                worker.stdin.write("go\n")
+                worker.stdin.flush()
+            answers[processes - 1].append([answer_of(worker) for worker in workers])
+    return [_summary(turns_of) for turns_of in answers]
+
+
+def _summary(turns: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    documents = turns[0][0]["documents"]
     return {
-        "seconds": slowest,
-        "documents": processes * last["documents"],
-        "written": last["written"] / last["documents"],
-        "anonymous": max(answer["anonymous"] for turn in answers for answer in turn),
+        "documents": documents * len(turns[0]),
+        "seconds": statistics.median(max(answer["seconds"] for answer in turn) for turn in turns),
+        "processor": statistics.median(answer["processor"] / documents for turn in turns for answer in turn),
+        "written": turns[0][0]["written"] / documents,
+        "anonymous": max(answer["anonymous"] for turn in turns for answer in turn),
     }
 
 
@@ -150,8 +156,8 @@ def render(found: dict[str, Any]) -> dict[str, str]:
     writes = found["writes"]
     written = []
     for name, seconds in writes["seconds"].items():
-        packed = writes["written"].get(name.removeprefix("write Parquet, "), writes["bytes"])
-        share = percent(packed / writes["bytes"])
+        packed = writes["written"].get(name.removeprefix("write Parquet, "))
+        share = percent(packed / writes["bytes"]) if packed else ""
         written.append([name, rate(writes["rows"] / seconds), rate(writes["bytes"] / seconds, "B"), share])
     chains = []
     for length, (one, two) in found["chains"].items():
@@ -163,6 +169,8 @@ def render(found: dict[str, Any]) -> dict[str, str]:
                 rate(documents),
                 rate(documents * int(length)),
                 f"{two['documents'] / two['seconds'] / documents:.2f}x",
+                duration(one["processor"]),
+                duration(two["processor"]),
                 size(part["compressed"] / part["documents"]),
                 size(one["written"]),
             ]
@@ -171,14 +179,22 @@ def render(found: dict[str, Any]) -> dict[str, str]:
         "parts": table(head, rows),
         "writes": table(["vectors of 300 float32", "vectors", "bytes of vectors", "written"], written),
         "chain": table(
-            ["tokens a document", "documents", "tokens", "two processes", "read a document", "written a document"],
+            [
+                "tokens a document",
+                "documents",
+                "tokens",
+                "two processes",
+                "processor time a document",
+                "of two at once",
+                "read a document",
+                "written a document",
+            ],
             chains,
         ),
     }
 
 
 def seconds_per_document(found: dict[str, Any], length: int) -> float:
-    """Return a worker's time a document where every core has one: from as many as were measured at once."""
-    two = found["chains"][length][1]
-    seconds: float = 2 * two["seconds"] / two["documents"]
+    """Return the processor time of a document where every core that was measured is at work."""
+    seconds: float = found["chains"][length][1]["processor"]
     return seconds

@@ -9,7 +9,7 @@ import vecstore
 from benchmarks.scaling import arithmetic, corpora
 from benchmarks.scaling.arithmetic import Heaps
 from benchmarks.scaling.cores import LENGTHS, answer_of, seconds_per_document, start_worker
-from benchmarks.scaling.tables import duration, number, scaled, size, table
+from benchmarks.scaling.tables import duration, number, rate, scaled, size, table
 
 DOUBLINGS = 6
 DOCUMENTS = 10**9
@@ -66,7 +66,7 @@ def _render_job(cores: dict[str, Any]) -> str:
         hours = [duration(seconds / machines / MACHINE_CORES) for machines in MACHINES]
         rows.append([str(length), number(seconds / 3600), *hours, size(bytes_read), size(DOCUMENTS * chain["written"])])
     names = [f"{machines} x {MACHINE_CORES} cores" for machines in MACHINES]
-    return table(["tokens a document", "core hours", *names, "read", "written"], rows)
+    return table(["tokens a document", "core hours", *names, "read", "written", "written by a machine"], rows)
 
 
 def _render_copies(nodes: dict[str, Any]) -> str:
@@ -142,7 +142,7 @@ def _render_merges(found: dict[str, Any]) -> str:
                     scaled(law.distinct(tokens / workers)),
                     title,
                     scaled(cost.largest),
-                    size(cost.largest * each["merge peak"]),
+                    size(cost.largest * (each["kept"] + each["merge peak"])),
                     size(cost.sent * each["kept"]),
                     duration(cost.seconds),
                 ]

@@ -14,7 +14,8 @@ def number(value: float, digits: int = 2) -> str:
 
 def scaled(value: float, unit: str = "", digits: int = 2) -> str:
     """Return a number with k, M, G or T before its unit."""
-    scale, prefix = next(((s, p) for s, p in _UNITS if value >= s), (1, ""))
+    rounded = float(f"{value:.{digits}g}")
+    scale, prefix = next(((s, p) for s, p in _UNITS if rounded >= s), (1, ""))
     return f"{number(value / scale, digits)} {prefix}{unit}".rstrip()
 
 
