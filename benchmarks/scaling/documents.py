@@ -9,6 +9,7 @@ import vecstore
 from benchmarks.scaling import arithmetic, corpora
 from benchmarks.scaling.arithmetic import Heaps
 from benchmarks.scaling.cores import LENGTHS, answer_of, seconds_per_document, start_worker
+from benchmarks.scaling.nodes import DIM
 from benchmarks.scaling.tables import duration, number, rate, scaled, size, table
 
 DOUBLINGS = 6
@@ -64,7 +65,10 @@ def _render_job(cores: dict[str, Any]) -> str:
         part, chain = cores["parts"][length], cores["chains"][length][1]
         bytes_read = DOCUMENTS * part["compressed"] / part["documents"]
         hours = [duration(seconds / machines / MACHINE_CORES) for machines in MACHINES]
-        rows.append([str(length), number(seconds / 3600), *hours, size(bytes_read), size(DOCUMENTS * chain["written"])])
+        each = seconds / DOCUMENTS / MACHINE_CORES
+        moved = [size(bytes_read), size(DOCUMENTS * chain["written"])]
+        speeds = [rate(chain["written"] / each, "B"), rate(4 * DIM * length / each, "B")]
+        rows.append([str(length), number(seconds / 3600), *hours, *moved, *speeds])
     names = [f"{machines} x {MACHINE_CORES} cores" for machines in MACHINES]
     return table(["tokens a document", "core hours", *names, "read", "written", "written by a machine"], rows)
 
