@@ -195,4 +195,6 @@ def test_command_fills_every_table(tmp_path):
     places = re.findall(r"<!-- (\w+) -->\n\n(.+?)\n\n<!-- /\1 -->", page.read_text(), flags=re.DOTALL)
     assert [name for name, _ in places] == re.findall(r"<!-- (\w+) -->", DOCS.read_text())
     assert all(content.startswith("| ") for name, content in places if name != "machine")
+    for name, content in places:
+        assert len({line.count("|") for line in content.splitlines()}) == 1, name
     assert not list(tmp_path.glob("vecstore-scaling-*"))

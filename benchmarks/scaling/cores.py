@@ -5,6 +5,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ import pyarrow.parquet as pq
 import vecstore
 from benchmarks.scaling import corpora
 from benchmarks.scaling.tables import duration, percent, rate, size, table
-from benchmarks.scaling.timing import medians, on
+from benchmarks.scaling.timing import on, times
 from vecstore.threads import split
 
 LENGTHS = (20, 50, 200)
 VOCABULARY = 50_000
 BATCH_ROWS = 8_192
 ROW_GROUP = 16_384
-CHAIN_TURNS = 3
 ROOT = Path(__file__).parents[2]
 
 
@@ -42,12 +42,12 @@ def measure(folder: Path, store: Path, keys: list[str], tokens: int, turns: int)
             "compressed": path.stat().st_size,
             "seconds": _time_parts(store, path, texts, length, turns),
         }
-        chains[length] = _time_chains(folder, store, path, min(turns, CHAIN_TURNS))
+        chains[length] = _time_chains(folder, store, path, turns)
     dim = vecstore.open(store).dim
     return {"parts": parts, "chains": chains, "writes": _time_writes(folder, tokens // LENGTHS[0], dim, turns)}
 
 
-def _time_parts(store: Path, path: Path, texts: pa.Array, length: int, turns: int) -> dict[str, list[float]]:
+def _time_parts(store: Path, path: Path, texts: pa.Array, length: int, turns: int) -> dict[str, dict[str, float]]:
     opened = vecstore.open(store)
     corpus = pa.table({"text": texts})
     encode = vecstore.EncodeTexts(vocabulary=vecstore.count(texts).vocabulary(max_size=VOCABULARY), length=length)
@@ -57,9 +57,11 @@ def _time_parts(store: Path, path: Path, texts: pa.Array, length: int, turns: in
         f"encode, {VOCABULARY:,} words": lambda: encode(corpus),
         "embed, mean": lambda: opened.embed(texts),
     }
-    contestants = {(name, number): on(number, work) for name, work in works.items() for number in (1, 2)}
-    timed = medians({f"{name}|{number}": work for (name, number), work in contestants.items()}, turns)
-    return {name: [timed[f"{name}|{number}"] for number in (1, 2)] for name in works}
+    timed = [times({name: on(number, work) for name, work in works.items()}, turns) for number in (1, 2)]
+    return {
+        name: {"processor": timed[0][name].processor, "threads": timed[0][name].shortest / timed[1][name].shortest}
+        for name in works
+    }
 
 
 def _several() -> bool:
@@ -92,44 +94,62 @@ def _time_writes(folder: Path, rows: int, dim: int, turns: int) -> dict[str, Any
         "copy in memory, 1 thread": on(1, lambda: split(copy, rows, 1)),
         "copy in memory, 2 threads": on(2, lambda: split(copy, rows, 1)),
     }
-    seconds = medians(works, turns)
+    seconds = {name: timed.shortest for name, timed in times(works, turns).items()}
     written = {name: (folder / f"{name}.parquet").stat().st_size for name in ("plain", "zstd")}
     return {"rows": rows, "bytes": vectors.nbytes, "seconds": seconds, "written": written}
 
 
-def start_worker(task: str, *arguments: object) -> "subprocess.Popen[str]":
-    """Start a process and wait until it is ready."""
-    command = [sys.executable, "-m", "benchmarks.scaling.worker", task, *map(str, arguments)]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if line != "ready\n":
-        process.kill()
-        raise RuntimeError(f"worker {task}: expected 'ready', found {line!r}")
-    return process
+class Worker:
+    """A process of its own that is ready; see `worker`."""
+
+    def __init__(self, task: str, *arguments: object) -> None:
+        command = [sys.executable, "-m", "benchmarks.scaling.worker", task, *map(str, arguments)]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        line = self._read()
+        if line != "ready\n":
+            raise RuntimeError(f"worker {task}: expected 'ready', found {line!r}")
+
+    def _read(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def go(self) -> None:
+        """Set it to work."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> dict[str, Any]:
+        """Wait for what it says."""
+        answer: dict[str, Any] = json.loads(self._read())
+        return answer
+
+    def end(self) -> None:
+        """Send it home."""
+        self._process.communicate()
 
 
-def answer_of(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """Let a process go that is ready, and return what it says."""
-    output, _ = process.communicate("go\n")
-    if process.returncode:
-        raise RuntimeError(f"a worker ended with {process.returncode}")
-    answer: dict[str, Any] = json.loads(output)
+def ask_worker(task: str, *arguments: object, before: Callable[[], object] = lambda: None) -> dict[str, Any]:
+    """Return what a new process says, set to work once it is ready and after `before`."""
+    worker = Worker(task, *arguments)
+    before()
+    worker.go()
+    answer = worker.answer()
+    worker.end()
     return answer
 
 
 def _time_chains(folder: Path, store: Path, source: Path, turns: int) -> list[dict[str, Any]]:
     """Return what one process takes, and what each of two takes that are at work at once."""
+    both = [Worker("embed", store, source, folder / f"out{i}.parquet", BATCH_ROWS) for i in range(2)]
     answers: list[list[list[dict[str, Any]]]] = [[], []]
     for turn in range(turns):
-        for processes in (1, 2) if turn % 2 else (2, 1):
-            targets = [folder / f"out{i}.parquet" for i in range(processes)]
-            workers = [start_worker("embed", store, source, target, BATCH_ROWS) for target in targets]
-            for worker in workers:
-                assert worker.stdin is not None
-                worker.stdin.write("go\n")
-                worker.stdin.flush()
-            answers[processes - 1].append([answer_of(worker) for worker in workers])
+        for number in (1, 2) if turn % 2 else (2, 1):
+            for worker in both[:number]:
+                worker.go()
+            answers[number - 1].append([worker.answer() for worker in both[:number]])
+    for worker in both:
+        worker.end()
     return [_summary(turns_of) for turns_of in answers]
 
 
@@ -137,7 +157,7 @@ def _summary(turns: list[list[dict[str, Any]]]) -> dict[str, Any]:
     documents = turns[0][0]["documents"]
     return {
         "documents": documents * len(turns[0]),
-        "seconds": statistics.median(max(answer["seconds"] for answer in turn) for turn in turns),
+        "seconds": min(max(answer["seconds"] for answer in turn) for turn in turns),
         "processor": statistics.median(answer["processor"] / documents for turn in turns for answer in turn),
         "written": turns[0][0]["written"] / documents,
         "anonymous": max(answer["anonymous"] for turn in turns for answer in turn),
@@ -149,9 +169,12 @@ def render(found: dict[str, Any]) -> dict[str, str]:
     rows = []
     for name in next(iter(found["parts"].values()))["seconds"]:
         for length, part in found["parts"].items():
-            one, two = part["seconds"][name]
-            rates = [rate(part[what] / one, unit) for what, unit in (("documents", ""), ("tokens", ""), ("bytes", "B"))]
-            rows.append([name, str(length), *rates, f"{one / two:.2f}x"])
+            took = part["seconds"][name]
+            seconds = took["processor"]
+            rates = [
+                rate(part[what] / seconds, unit) for what, unit in (("documents", ""), ("tokens", ""), ("bytes", "B"))
+            ]
+            rows.append([name, str(length), *rates, f"{took['threads']:.2f}x"])
     head = ["one thread", "tokens a document", "documents", "tokens", "bytes of text", "two threads"]
     writes = found["writes"]
     written = []
@@ -162,15 +185,14 @@ def render(found: dict[str, Any]) -> dict[str, str]:
     chains = []
     for length, (one, two) in found["chains"].items():
         part = found["parts"][length]
-        documents = one["documents"] / one["seconds"]
         chains.append(
             [
                 str(length),
-                rate(documents),
-                rate(documents * int(length)),
-                f"{two['documents'] / two['seconds'] / documents:.2f}x",
+                rate(1 / one["processor"]),
+                rate(int(length) / one["processor"]),
                 duration(one["processor"]),
                 duration(two["processor"]),
+                f"{2 * one['seconds'] / two['seconds']:.2f}x",
                 size(part["compressed"] / part["documents"]),
                 size(one["written"]),
             ]
@@ -183,9 +205,9 @@ def render(found: dict[str, Any]) -> dict[str, str]:
                 "tokens a document",
                 "documents",
                 "tokens",
+                "a document takes",
+                "with two at work",
                 "two processes",
-                "processor time a document",
-                "of two at once",
                 "read a document",
                 "written a document",
             ],

@@ -8,7 +8,7 @@ import numpy as np
 import vecstore
 from benchmarks.scaling import arithmetic, corpora
 from benchmarks.scaling.arithmetic import Heaps
-from benchmarks.scaling.cores import LENGTHS, answer_of, seconds_per_document, start_worker
+from benchmarks.scaling.cores import LENGTHS, ask_worker, seconds_per_document
 from benchmarks.scaling.nodes import DIM
 from benchmarks.scaling.tables import duration, number, rate, scaled, size, table
 
@@ -37,7 +37,7 @@ def measure(keys: int, drawn: int, real_bytes: int, distinct: int) -> dict[str, 
         "keys": keys,
         "real": real,
         "drawn": {tokens: len(np.unique(corpora.zipf_rows(keys, tokens))) for tokens in sizes},
-        "counts": answer_of(start_worker("counts", distinct)),
+        "counts": ask_worker("counts", distinct),
     }
 
 
@@ -70,7 +70,9 @@ def _render_job(cores: dict[str, Any]) -> str:
         speeds = [rate(chain["written"] / each, "B"), rate(4 * DIM * length / each, "B")]
         rows.append([str(length), number(seconds / 3600), *hours, *moved, *speeds])
     names = [f"{machines} x {MACHINE_CORES} cores" for machines in MACHINES]
-    return table(["tokens a document", "core hours", *names, "read", "written", "written by a machine"], rows)
+    return table(
+        ["tokens a document", "core hours", *names, "read", "written", "a machine writes", "its vectors pass"], rows
+    )
 
 
 def _render_copies(nodes: dict[str, Any]) -> str:

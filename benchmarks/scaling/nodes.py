@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import vecstore
 from benchmarks.scaling import arithmetic
-from benchmarks.scaling.cores import answer_of, start_worker
+from benchmarks.scaling.cores import ask_worker
 from benchmarks.scaling.corpora import zipf_rows
 from benchmarks.scaling.tables import duration, number, percent, rate, scaled, size, table
 from vecstore.storage import STORAGE_TYPES
@@ -41,7 +41,7 @@ def measure(store: Path, glove: int, draws: int, cold_rows: int) -> dict[str, An
         }
     misses = {share: _simulate(glove, draws, share) for share in CACHED}
     return found | {
-        "idle": answer_of(start_worker("idle", store))["anonymous"],
+        "idle": ask_worker("idle", store)["anonymous"],
         "cold": _cold(store, cold_rows),
         "cold_rows": cold_rows,
         "glove": glove,
@@ -56,13 +56,14 @@ def _key_bytes(store: vecstore.VectorStore) -> float:
 
 
 def _cold(store: Path, rows: int) -> float:
-    worker = start_worker("cold", store, rows)
-    os.sync()
-    for path in store.iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-        os.close(descriptor)
-    seconds: float = answer_of(worker)["seconds"] / rows
+    def evict() -> None:
+        os.sync()
+        for path in store.iterdir():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+    seconds: float = ask_worker("cold", store, rows, before=evict)["seconds"] / rows
     return seconds
 
 
@@ -161,7 +162,7 @@ def _render_touched(found: dict[str, Any]) -> str:
 def _render_misses(found: dict[str, Any], cores: dict[str, Any]) -> str:
     shares = page_shares(arithmetic.zipf_shares(found["rows"]), 4 * DIM)
     part = cores["parts"][200]
-    warm = part["seconds"]["embed, mean"][0] / part["tokens"]
+    warm = part["seconds"]["embed, mean"]["processor"] / part["tokens"]
     rows = []
     for share, misses in found["misses"].items():
         computed = arithmetic.misses_of_lru(shares, share * len(shares))

@@ -4,8 +4,7 @@ A batch is cut into one batch a shard, each shard finds its keys, and the answer
 key is its row in its shard, after all rows of the shards before.
 """
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -98,10 +97,3 @@ def _blocks(store: vecstore.VectorStore, rows: NDArray[np.int64]) -> Iterator[tu
     for start in range(0, len(rows), _BLOCK):
         chosen = rows[start : start + _BLOCK]
         yield store.keys.batch.take(chosen), store.gather(chosen)
-
-
-def timed(work: Callable[[], object]) -> float:
-    """Return the seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start

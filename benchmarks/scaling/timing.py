@@ -1,4 +1,7 @@
-"""Time and memory: contestants in turn, medians, and what a process has to itself."""
+"""Time and memory: contestants in turn, and what a process has to itself.
+
+What runs on one thread is measured in processor time, to which a busy machine adds little.
+"""
 
 import gc
 import os
@@ -8,20 +11,30 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 
-def medians(contestants: dict[str, Callable[[], object]], turns: int) -> dict[str, float]:
-    """Return the seconds of each, the median of so many turns; each goes once before, untimed."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
+class Times(NamedTuple):
+    """Seconds of a contestant: the median of its processor time, and the shortest time on the clock."""
+
+    processor: float
+    shortest: float
+
+
+def times(contestants: dict[str, Callable[[], object]], turns: int) -> dict[str, Times]:
+    """Return the times of each; each goes once before, untimed. The order turns round with each turn."""
+    clock: dict[str, list[float]] = {name: [] for name in contestants}
+    processor: dict[str, list[float]] = {name: [] for name in contestants}
     for run in contestants.values():
         run()
     for turn in range(turns):
         for name in list(contestants)[:: 1 if turn % 2 else -1]:
             gc.collect()
-            start = time.perf_counter()
+            start, used = time.perf_counter(), time.process_time()
             contestants[name]()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
+            processor[name].append(time.process_time() - used)
+            clock[name].append(time.perf_counter() - start)
+    return {name: Times(statistics.median(processor[name]), min(clock[name])) for name in contestants}
 
 
 @contextmanager
@@ -54,8 +67,8 @@ def anonymous() -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
 
 
-def peak_of(work: Callable[[], object]) -> tuple[object, int, float]:
-    """Return what `work` returns, the most bytes that this process had meanwhile beyond those before, and seconds."""
+def peak_of(work: Callable[[], object]) -> tuple[object, int]:
+    """Return what `work` returns, and the most bytes that this process had meanwhile beyond those before."""
     gc.collect()
     before = highest = anonymous()
     done = threading.Event()
@@ -67,12 +80,10 @@ def peak_of(work: Callable[[], object]) -> tuple[object, int, float]:
 
     watcher = threading.Thread(target=watch)
     watcher.start()
-    start = time.perf_counter()
     try:
         result = work()
-        seconds = time.perf_counter() - start
         highest = max(highest, anonymous())
     finally:
         done.set()
         watcher.join()
-    return result, highest - before, seconds
+    return result, highest - before

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +18,29 @@ import pyarrow.parquet as pq
 
 import vecstore
 from benchmarks.datasets import numbered_keys
-from benchmarks.scaling.timing import anonymous, peak_of
+from benchmarks.scaling.timing import anonymous, peak_of, times
+
+MERGES = 3
+Task = Callable[[], dict[str, Any]]
 
 
-def wait() -> None:
-    """Tell the parent that all is ready, and go when it says so."""
-    print("ready", flush=True)
-    sys.stdin.readline()
-
-
-def embed(store: str, source: str, target: str, batch_rows: str) -> dict[str, Any]:
-    """Read texts, embed them, write id and vector: the whole work of a worker."""
+def embed(store: str, source: str, target: str, batch_rows: str) -> Task:
+    """Read texts, embed them, write id and vector: the whole work of a worker, once before it is measured."""
     function = vecstore.EmbedTexts(store=store)
-    chain(function, source, target, int(batch_rows))  # opens the store, loads the kernels, touches the rows
-    wait()
-    start, used = time.perf_counter(), time.process_time()
-    documents, highest = chain(function, source, target, int(batch_rows))
-    return {
-        "seconds": time.perf_counter() - start,
-        "processor": time.process_time() - used,
-        "documents": documents,
-        "anonymous": highest,
-        "written": Path(target).stat().st_size,
-    }
+    chain(function, source, target, int(batch_rows))
+
+    def run() -> dict[str, Any]:
+        start, used = time.perf_counter(), time.process_time()
+        documents, highest = chain(function, source, target, int(batch_rows))
+        return {
+            "seconds": time.perf_counter() - start,
+            "processor": time.process_time() - used,
+            "documents": documents,
+            "anonymous": highest,
+            "written": Path(target).stat().st_size,
+        }
+
+    return run
 
 
 def chain(function: vecstore.EmbedTexts, source: str, target: str, batch_rows: int) -> tuple[int, int]:
@@ -58,29 +59,34 @@ def chain(function: vecstore.EmbedTexts, source: str, target: str, batch_rows: i
     return documents, highest
 
 
-def idle(store: str) -> dict[str, Any]:
+def idle(store: str) -> Task:
     """Open a store and find a key."""
     vecstore.open(store).find(["the"])
-    wait()
-    return {"anonymous": anonymous()}
+    return lambda: {"anonymous": anonymous()}
 
 
-def cold(store: str, rows: str) -> dict[str, Any]:
+def cold(store: str, rows: str) -> Task:
     """Gather random rows of a store that lies in no cache, all of them asked for at once."""
-    wait()
-    opened = vecstore.open(store)
-    chosen = np.random.default_rng(0).integers(0, len(opened), int(rows))
-    start = time.perf_counter()
-    opened.gather(chosen)
-    return {"seconds": time.perf_counter() - start}
+
+    def run() -> dict[str, Any]:
+        opened = vecstore.open(store)
+        chosen = np.random.default_rng(0).integers(0, len(opened), int(rows))
+        start = time.perf_counter()
+        opened.gather(chosen)
+        return {"seconds": time.perf_counter() - start}
+
+    return run
 
 
-def counts(distinct: str) -> dict[str, Any]:
+def counts(distinct: str) -> Task:
     """Count so many distinct tokens, twice, half of them the same; then merge the two."""
-    number = int(distinct)
-    wait()
+    return lambda: count_and_merge(int(distinct))
+
+
+def count_and_merge(number: int) -> dict[str, Any]:
+    """Return the memory and the time of both."""
     vecstore.count(vecstore.Tokens.of([["warm"]])) + vecstore.count(["warm"])
-    parts, peaks, kept, seconds = [], [], [], []
+    parts, peaks, kept = [], [], []
     for first in (0, number // 2):
         keys = numbered_keys(np.arange(first, first + number))
         offsets = np.frombuffer(keys.buffers()[1], np.int64)
@@ -88,22 +94,20 @@ def counts(distinct: str) -> dict[str, Any]:
         batch = vecstore.Tokens(vecstore.keys.KeyBatch.from_offsets(data, offsets), [0, number])
         gc.collect()
         before = anonymous()
-        counted, peak, taken = peak_of(lambda batch=batch: vecstore.count(batch))
+        counted, peak = peak_of(lambda batch=batch: vecstore.count(batch))
         gc.collect()
         parts.append(counted)
         kept.append(anonymous() - before)
         peaks.append(peak)
-        seconds.append(taken)
-    total, merge_peak, merge_seconds = peak_of(lambda: parts[0] + parts[1])
+    total, merge_peak = peak_of(lambda: parts[0] + parts[1])
     assert len(total) == number + number // 2
     return {
         "distinct": number,
         "peak": max(peaks),
         "kept": max(kept),
-        "seconds": min(seconds),
         "merged": 2 * number,
         "merge_peak": merge_peak,
-        "merge_seconds": merge_seconds,
+        "merge_seconds": times({"merge": lambda: parts[0] + parts[1]}, MERGES)["merge"].processor,
     }
 
 
@@ -111,5 +115,7 @@ if __name__ == "__main__":
     os.environ["VECSTORE_NUM_THREADS"] = "1"
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    task = {"embed": embed, "idle": idle, "cold": cold, "counts": counts}[sys.argv[1]]
-    print(json.dumps(task(*sys.argv[2:])))
+    task = {"embed": embed, "idle": idle, "cold": cold, "counts": counts}[sys.argv[1]](*sys.argv[2:])
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        print(json.dumps(task()), flush=True)
