@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import platform
 import sys
 import tempfile
@@ -128,7 +129,7 @@ def render(found: dict[str, Any]) -> dict[str, str]:
 
 
 def name_machine() -> str:
-    """Return the machine, the versions and the day."""
+    """Return the machine, how busy it is, the versions and the day."""
     import pyarrow as pa
 
     lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -136,7 +137,8 @@ def name_machine() -> str:
         (line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine()
     )
     versions = f"python {platform.python_version()}, vecstore {vecstore.__version__}, numpy {np.__version__}"
-    return f"{model}, {num_threads()} cores; {versions}, pyarrow {pa.__version__}; {time.strftime('%Y-%m-%d')}."
+    load = f"load {os.getloadavg()[0]:.1f} at the start"
+    return f"{model}, {num_threads()} cores, {load}; {versions}, pyarrow {pa.__version__}; {time.strftime('%Y-%m-%d')}."
 
 
 if __name__ == "__main__":
