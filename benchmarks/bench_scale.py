@@ -3,9 +3,9 @@
 import time
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from contest import Measured
+from datasets import numbered_keys
 
 import vecstore
 
@@ -13,26 +13,13 @@ SIZES = [30_000, 300_000, 3_000_000, 30_000_000]
 UNTIMED_SIZES = SIZES[:2]
 DIM = 4
 SAMPLE = 100_000
-DIGITS = 9
-
-
-def keys(numbers):
-    """Return "w000000042" for 42 and so on, as an Arrow array."""
-    digits = np.empty((len(numbers), DIGITS + 1), np.uint8)
-    digits[:, 0] = ord("w")
-    rest = np.asarray(numbers, np.uint32)
-    for place in range(DIGITS, 0, -1):
-        rest, last = np.divmod(rest, np.uint32(10))
-        digits[:, place] = last + np.uint8(ord("0"))
-    offsets = np.arange(0, digits.size + 1, DIGITS + 1, dtype=np.int64)
-    return pa.LargeStringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(digits))
 
 
 def convert(size, path):
     """Make a store; return seconds per key."""
     vectors = np.zeros((size, DIM), np.float32)
     vectors[:, 0] = np.arange(size) % 1000
-    source = keys(np.arange(size)), vectors
+    source = numbered_keys(np.arange(size)), vectors
     start = time.perf_counter()
     vecstore.convert(source, path)
     return (time.perf_counter() - start) / size
@@ -56,7 +43,7 @@ def stores(crew, sizes, folder):
 def test_find_by_size(contest, stores):
     rng = np.random.default_rng(0)
     rows = {size: rng.integers(0, size, SAMPLE) for size in stores}
-    batches = {size: keys(rows[size]) for size in stores}
+    batches = {size: numbered_keys(rows[size]) for size in stores}
     found = {}
 
     def find(size):
@@ -84,7 +71,7 @@ def test_convert_by_size(contest, sizes, prepare):
     def check(answer):
         size, path = answer
         rows = np.random.default_rng(0).integers(0, size, 1000)
-        np.testing.assert_array_equal(vecstore.open(path).find(keys(rows)), rows)
+        np.testing.assert_array_equal(vecstore.open(path).find(numbered_keys(rows)), rows)
 
     contest(
         "make a store, by its size",

@@ -12,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
 
 from vecstore.demo import glove_6b_50d
 from vecstore.formats.writers import write_text
 
 GOOGLENEWS_SHAPE = (3_000_000, 300)
 _CHUNK = 20_000
+_DIGITS = 9
 
 
 def googlenews_keys(count: int = GOOGLENEWS_SHAPE[0], seed: int = 0) -> list[str]:
@@ -33,6 +35,18 @@ def googlenews_keys(count: int = GOOGLENEWS_SHAPE[0], seed: int = 0) -> list[str
         keys.update(dict.fromkeys(f"{a}_{b}" for a, b in zip(first, second, strict=True)))
         keys.update(dict.fromkeys(f"{a.capitalize()}_{b}_{c}" for a, b, c in zip(first, second, third, strict=True)))
     return list(keys)[:count]
+
+
+def numbered_keys(numbers: ArrayLike) -> pa.Array:
+    """Return "w000000042" for 42 and so on, as an Arrow array."""
+    rest = np.asarray(numbers, np.uint32)
+    digits = np.empty((len(rest), _DIGITS + 1), np.uint8)
+    digits[:, 0] = ord("w")
+    for place in range(_DIGITS, 0, -1):
+        rest, last = np.divmod(rest, np.uint32(10))
+        digits[:, place] = last + np.uint8(ord("0"))
+    offsets = np.arange(0, digits.size + 1, _DIGITS + 1, dtype=np.int64)
+    return pa.LargeStringArray.from_buffers(len(digits), pa.py_buffer(offsets), pa.py_buffer(digits))
 
 
 def bfloat16_normals(rows: int, dim: int, rng: np.random.Generator) -> NDArray[np.float32]:
