@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 import vecstore
-from vecstore import batches
-from vecstore.batches import CountTexts, EmbedTexts, EncodeTexts
+from vecstore import functions
+from vecstore.functions import CountTexts, EmbedTexts, EncodeTexts
 from vecstore.tokenizer import Tokenizer
 from vecstore.tokens import Tokens
 
@@ -386,11 +386,11 @@ def test_replaced_store_is_opened_again(small_path, glove_folder, tmp_path):
 
 def test_store_is_opened_once(small_path, tmp_path):
     path = shutil.copytree(small_path, tmp_path / "any.vecstore")
-    before = batches._opened_once.cache_info().misses
+    before = functions._opened_once.cache_info().misses
     for _ in range(3):
         EmbedTexts(store=path)(table(COLUMNS["string"]))
         EmbedTexts(store=path, into="other")(table(COLUMNS["list"]))
-    assert batches._opened_once.cache_info().misses == before + 1
+    assert functions._opened_once.cache_info().misses == before + 1
 
 
 # Counts add up

@@ -22,7 +22,7 @@ import pytest
 
 import vecstore
 from vecstore import batches
-from vecstore.batches import CountTexts, EmbedTexts, EncodeTexts
+from vecstore.functions import CountTexts, EmbedTexts, EncodeTexts
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0")  # read when they are imported
 import datasets

@@ -60,6 +60,7 @@ ORDER = [
     "location",
     "store",
     "batches",
+    "functions",
     "verify",
     "new_arrays",
     "writer",

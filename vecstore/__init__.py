@@ -11,7 +11,6 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 `vecstore.keras`, imported by that name, hands such a matrix to a Keras model.
 """
 
-from vecstore.batches import CountTexts, EmbedTexts, EncodeTexts
 from vecstore.component import CommonComponent
 from vecstore.convert import convert
 from vecstore.counts import Counts, count
@@ -28,6 +27,7 @@ from vecstore.errors import (
     VocabularyError,
 )
 from vecstore.export import export
+from vecstore.functions import CountTexts, EmbedTexts, EncodeTexts
 from vecstore.layout import Metadata, Source
 from vecstore.load import load
 from vecstore.matrix import EmbeddingMatrix

@@ -15,9 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet
 
-from vecstore.batches import BatchFunction, ColumnFunction, CountTexts, EmbedTexts, EncodeTexts
+from vecstore.batches import BatchFunction, ColumnFunction
 from vecstore.counts import Counts
 from vecstore.errors import FormatError
+from vecstore.functions import CountTexts, EmbedTexts, EncodeTexts
 from vecstore.new_arrays import ArrayWriter
 from vecstore.vocabulary import write_vocabulary
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vecstore.batches import BatchFunction, EmbedTexts
+from vecstore.batches import BatchFunction
 from vecstore.choices import BadRows
 from vecstore.errors import FormatError, TargetError
+from vecstore.functions import EmbedTexts
 from vecstore.jobs.corpus import Block, Corpus
 from vecstore.jobs.outputs import FolderOutput, Output, ParquetOutput
 from vecstore.jobs.parts import Parts
