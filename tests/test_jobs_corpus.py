@@ -284,3 +284,51 @@ def test_a_row_that_never_ends_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(records, "BLOCK_BYTES", 1 << 10)
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "a"}\n{"text": "' + b"x" * 100_000)
     refused(tmp_path / "a.jsonl", r"a.jsonl, row 2: expected rows of less than 4,096 bytes")
+
+
+SEEDS = {
+    "csv": b'id,text\n1,nice\n2,"a ""b""\nc"\n',
+    "json": b'{"id": 1, "text": "nice"}\n{"id": 2, "text": null, "more": [1, {"a": 2}]}\n',
+    "text": "nice\r\ngröße\n\n".encode(),
+}
+
+
+@st.composite
+def mutated(draw, seed):
+    """Return a file with some bytes changed, put in, taken out or doubled."""
+    data = bytearray(seed)
+    for _ in range(draw(st.integers(0, 6))):
+        at = draw(st.integers(0, len(data)))
+        what = draw(st.sampled_from(["change", "insert", "remove", "repeat"]))
+        if what == "insert":
+            data[at:at] = draw(st.sampled_from([b'"', b",", b"\n", b"\r", b"\0", b"\xff", b"{", b"}", b"\xef\xbb\xbf"]))
+        elif what == "change":
+            data[at : at + 1] = bytes([draw(st.integers(0, 255))])
+        elif what == "remove":
+            del data[at : at + draw(st.integers(1, 4))]
+        else:
+            data[at:at] = data[at : at + draw(st.integers(1, 12))]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", SEEDS)
+@given(data=st.data())
+@settings(max_examples=300)
+def test_damaged_files_are_rows_or_errors_that_say_where(tmp_path_factory, name, data):
+    path = tmp_path_factory.getbasetemp() / f"damaged.{name}"
+    path.write_bytes(data.draw(mutated(SEEDS[name])))
+    try:
+        corpus = find(path, format=name)
+        blocks = list(corpus.blocks())
+    except (FormatError, KeyError) as error:
+        assert str(path) in str(error)
+        return
+    bad = []
+    tables = [table for block in blocks for table in corpus.tables(block, lambda row, reason: bad.append(row))]
+    assert all(table.schema == corpus.schema for table in tables)
+    rows = sum(len(block.rows) for block in blocks)
+    assert sum(map(len, tables)) <= rows
+    assert sorted(set(bad)) == bad
+    assert all(1 <= row <= rows for row in bad)
+    for table in tables:
+        table.validate(full=True)
