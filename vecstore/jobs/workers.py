@@ -10,7 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
 
 from vecstore.errors import VecstoreError
@@ -53,6 +53,7 @@ def _start(workers: int, work: Callable[[Any], Any]) -> list[tuple[Any, Any]]:
     context = get_context("spawn")
     threads = max(1, num_threads() // workers)
     started = []
+    resource_tracker.ensure_running()  # which else would let interrupts through again, on its first start
     with _without_interrupts():  # in the time until a worker ignores them
         for _ in range(workers):
             ours, theirs = context.Pipe()
