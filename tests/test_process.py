@@ -344,6 +344,10 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path, sources, emb
     ]:
         with pytest.raises(error, match=says):
             vecstore.process_files(embed, source, target, **options)
+    for taken in (source, sources / "parts" / "out", sources / "parts" / "more" / "out.npy"):
+        within = source if taken == source else sources / "parts"
+        with pytest.raises(ValueError, match=r"expected a target that is neither .* nor in it"):
+            vecstore.process_files(embed, within, taken, overwrite=True)
     numbers = vecstore.EmbedTexts(store=embed.store, column="id")
     with pytest.raises(FormatError, match="column 'id': expected strings or lists of strings, found int64"):
         vecstore.process_files(numbers, source, target)

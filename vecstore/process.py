@@ -102,6 +102,8 @@ def process_files(
     if bad_rows not in ("error", "skip"):
         raise ValueError(f"bad_rows: expected 'error' or 'skip', found {bad_rows!r}")
     path = Path(target).absolute()
+    if Path(source).resolve() in (path.resolve(), *path.resolve().parents):
+        raise ValueError(f"{target}: expected a target that is neither {source} nor in it, where it would be input")
     corpus = Corpus.of(Path(source), function.column, keep=keep, format=format, delimiter=delimiter)
     return run(
         function,

@@ -67,6 +67,7 @@ class Parts:
         self._job, self._suffix, self._overwrite, self._restart = job, suffix, overwrite, restart
         self._notes = self.folder / _NOTES
         self._lock: int | None = None
+        self._is_published = False
 
     def __enter__(self) -> Self:
         self._check_target()
@@ -86,7 +87,7 @@ class Parts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self.finished:
+        if not self.finished and not self._is_published:
             shutil.rmtree(self.folder, ignore_errors=True)
         self._unlock()
 
@@ -126,7 +127,7 @@ class Parts:
         sync_folder(self.target.parent)
         shutil.rmtree(self.target / _NOTES if made == self.folder else self.folder, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.finished = {}
+        self._is_published = True
 
     def _note(self, number: int) -> Path:
         return self._notes / f"part-{number:05}.json"

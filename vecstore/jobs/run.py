@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,17 +57,28 @@ def run(
         places: list[str] = []
         work = _Work(corpus, output, bad_rows)
         tasks = ((block, parts.new_path(block.number)) for block in corpus.blocks(frozenset(parts.finished)))
-        for (block, _), (figures, bad) in work_on(tasks, work, workers):
-            parts.add(block.number, figures)
-            total += figures
-            places += bad[: _SHOWN - len(places)]
-            meter.show(block.done, total)
+        with closing(work_on(tasks, work, workers)) as done:
+            for (block, _), (figures, bad) in done:
+                parts.add(block.number, figures)
+                total += figures
+                places += bad[: _SHOWN - len(places)]
+                meter.show(block.done, total)
         progress(Progress("joining parts", 0, 0))
-        made = len(parts.finished)
         parts.publish(output.join(parts.paths(), parts.folder))
+    made = len(parts.finished)
     known, zeros = (total[name] if isinstance(function, EmbedTexts) else None for name in ("known", "zeros"))
     return JobReport(
-        *(target, total["rows"], total["tokens"], known, zeros, total["bad"], tuple(places), made, found),
+        *(
+            target,
+            total["rows"],
+            total["tokens"],
+            known,
+            zeros,
+            total["bad"],
+            tuple(places),
+            len(parts.finished),
+            found,
+        ),
         seconds=time.monotonic() - start,
     )
 

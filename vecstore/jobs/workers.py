@@ -8,7 +8,7 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from multiprocessing import connection, get_context, parent_process, resource_tracker
 from typing import Any, TypeVar
@@ -22,7 +22,9 @@ _Task = TypeVar("_Task")
 _Answer = TypeVar("_Answer")
 
 
-def work_on(tasks: Iterable[_Task], work: Callable[[_Task], _Answer], workers: int) -> Iterator[tuple[_Task, _Answer]]:
+def work_on(
+    tasks: Iterable[_Task], work: Callable[[_Task], _Answer], workers: int
+) -> Generator[tuple[_Task, _Answer], None, None]:
     """Yield each task with what ``work(task)`` returned, in the order in which they are done.
 
     Tasks, `work` and answers are pickled; one more task than there are workers is taken ahead. One worker is the
