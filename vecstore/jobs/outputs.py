@@ -34,6 +34,8 @@ class Output(ABC):
 
     suffix: str
     """Of a part's file."""
+    is_folder = False
+    """Whether the target is a folder of the parts themselves."""
 
     @abstractmethod
     def write(self, path: Path, tables: Iterable[pa.Table]) -> Counter[str]:
@@ -51,6 +53,7 @@ class FolderOutput(Output):
     function: ColumnFunction
     schema: pa.Schema
     suffix = ".parquet"
+    is_folder = True
 
     def write(self, path: Path, tables: Iterable[pa.Table]) -> Counter[str]:
         figures: Counter[str] = Counter()
@@ -71,6 +74,8 @@ class FolderOutput(Output):
 @dataclass(frozen=True)
 class ParquetOutput(FolderOutput):
     """One Parquet file."""
+
+    is_folder = False
 
     def join(self, parts: Sequence[Path], folder: Path) -> Path:
         def groups() -> Iterator[pa.Table]:

@@ -12,7 +12,7 @@ from vecstore.choices import BadRows
 from vecstore.errors import FormatError, TargetError
 from vecstore.functions import EmbedTexts
 from vecstore.jobs.corpus import Block, Corpus
-from vecstore.jobs.outputs import FolderOutput, Output, ParquetOutput
+from vecstore.jobs.outputs import Output
 from vecstore.jobs.parts import Parts
 from vecstore.jobs.workers import work_on
 from vecstore.progress import Progress, ProgressCallback
@@ -41,9 +41,9 @@ def run(
 ) -> JobReport:
     """Make `target`; `vecstore.process_files` says more."""
     start = time.monotonic()
-    is_folder = isinstance(output, FolderOutput) and not isinstance(output, ParquetOutput)
     job = _describe(function, corpus, output)
-    with Parts(target, job, output.suffix, is_folder=is_folder, overwrite=overwrite, restart=restart) as parts:
+    options = {"is_folder": output.is_folder, "overwrite": overwrite, "restart": restart}
+    with Parts(target, job, output.suffix, **options) as parts:
         found = len(parts.finished)
         total = Counter[str]()
         for figures in parts.finished.values():
@@ -65,20 +65,16 @@ def run(
                 meter.show(block.done, total)
         progress(Progress("joining parts", 0, 0))
         parts.publish(output.join(parts.paths(), parts.folder))
-    made = len(parts.finished)
-    known, zeros = (total[name] if isinstance(function, EmbedTexts) else None for name in ("known", "zeros"))
     return JobReport(
-        *(
-            target,
-            total["rows"],
-            total["tokens"],
-            known,
-            zeros,
-            total["bad"],
-            tuple(places),
-            len(parts.finished),
-            found,
-        ),
+        path=target,
+        rows=total["rows"],
+        tokens=total["tokens"],
+        known=total["known"] if isinstance(function, EmbedTexts) else None,
+        zeros=total["zeros"] if isinstance(function, EmbedTexts) else None,
+        bad_rows=total["bad"],
+        bad_places=tuple(places),
+        parts=len(parts.finished),
+        parts_found=found,
         seconds=time.monotonic() - start,
     )
 
