@@ -219,7 +219,7 @@ def _with_others(batch: KeyBatch, others: KeyBatch, places: NDArray[np.bool_]) -
 
 @lru_cache(64)
 def tables(filters: str, lower: bool, split: str) -> tuple[NDArray[Any], ...]:
-    """Return letters, pages and codes, as `cut_texts` reads them."""
+    """Return letters, ranges, pages and codes, as `cut_texts` reads them."""
     lowered = dict(_lowered()) if lower else {}
     # The lowered text is what is filtered, and no character of it has an upper case's code point.
     separators = {ord(character) for character in filters + split if not 0xD800 <= ord(character) < 0xE000}
@@ -242,7 +242,14 @@ def tables(filters: str, lower: bool, split: str) -> tuple[NDArray[Any], ...]:
         else:
             codes[pages[code // _PAGE], code % _PAGE] = to
     codes[0] = 0
-    return frozen(letters), frozen(pages), frozen(codes.ravel())
+    return frozen(letters), _ranges(letters, lower), frozen(pages), frozen(codes.ravel())
+
+
+def _ranges(letters: NDArray[np.uint8], lower: bool) -> NDArray[np.uint8]:
+    """Return what is to be lower-cased, and each run of separators: first byte and number of bytes (r, 2)."""
+    edges = np.flatnonzero(np.diff(letters[:128] == SEPARATOR, prepend=False, append=False))
+    runs = [(first, stop - first) for first, stop in edges.reshape(-1, 2)]
+    return frozen([(ord("A"), 26 if lower else 0), *runs], np.uint8)
 
 
 @lru_cache(1)

@@ -1,8 +1,8 @@
-"""Lanes: numbers that are added or compared together, `LANES` at a time, in the processor's registers.
+"""Lanes: numbers, `LANES` at a time, or bytes, `BYTES` at a time, that are worked on together in registers.
 
 Loops that LLVM vectorizes by itself are plain loops. These stand where it would not: within loops that do more than
-arithmetic, or whose arrays it cannot tell apart. A value of lanes is `LANES` float64; it fills as many registers as the
-processor's are narrower. Nothing here checks a bound.
+arithmetic, or whose arrays it cannot tell apart. A value of lanes is `LANES` float64 or `BYTES` uint8; it fills as many
+registers as the processor's are narrower. Nothing here checks a bound.
 """
 
 from functools import cache
@@ -12,41 +12,53 @@ from vecstore.kernels.code import Primitive
 from vecstore.kernels.memory import element_address
 
 __all__ = [
+    "BYTES",
     "LANES",
     "add",
+    "add_within",
     "bfloat16s",
     "float32s",
     "halves",
     "integers",
     "larger",
     "load",
+    "load_bytes",
     "multiply",
     "padded_row",
     "row_part",
     "store",
+    "store_bytes",
+    "within",
 ]
 
 LANES = 16
 """How many numbers: a cache line of float32, and of AVX-512's registers two of float64."""
 
+BYTES = 64
+"""How many bytes: as many as a uint64 has bits."""
+
 
 @cache
-def _lanes() -> Any:
-    """Return numba's type of lanes."""
+def _kind(name: str) -> Any:
+    """Return numba's type of lanes of numbers, or of bytes."""
     from llvmlite import ir
     from numba import types
     from numba.extending import models, register_model
 
     class Lanes(types.Type):
-        def __init__(self) -> None:
-            super().__init__("Lanes")
+        pass
 
     @register_model(Lanes)
     class _LanesModel(models.PrimitiveModel):
         def __init__(self, manager: Any, kind: Any) -> None:
-            super().__init__(manager, kind, ir.VectorType(ir.DoubleType(), LANES))
+            vectors = {"numbers": (ir.DoubleType(), LANES), "bytes": (ir.IntType(8), BYTES)}
+            super().__init__(manager, kind, ir.VectorType(*vectors[name]))
 
-    return Lanes()
+    return Lanes(f"lanes of {name}")
+
+
+def _lanes() -> Any:
+    return _kind("numbers")
 
 
 def _vector(element: Any) -> Any:
@@ -55,12 +67,13 @@ def _vector(element: Any) -> Any:
     return ir.VectorType(element, LANES)
 
 
-def _repeated(builder: Any, value: Any) -> Any:
+def _repeated(builder: Any, value: Any, count: int = LANES) -> Any:
     from llvmlite import ir
 
-    i32, kind = ir.IntType(32), _vector(value.type)
+    i32, kind = ir.IntType(32), ir.VectorType(value.type, count)
     one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, i32(0))
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(_vector(i32), [0] * LANES))
+    places = ir.Constant(ir.VectorType(i32, count), [0] * count)
+    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), places)
 
 
 @Primitive
@@ -261,3 +274,79 @@ def larger() -> Any:
         return lanes(lanes, others), generate
 
     return larger
+
+
+@Primitive
+def load_bytes() -> Any:
+    """``load_bytes(data, at)``: return ``data[at:at + BYTES]`` of a uint8 array."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def load_bytes(typing_context, data, at):
+        def generate(context, builder, signature, args):
+            address = element_address(context, builder, signature.args[0], args[0], args[1])
+            kind = context.get_value_type(signature.return_type)
+            return builder.load(builder.bitcast(address, kind.as_pointer()), align=1)
+
+        return _kind("bytes")(data, types.int64), generate
+
+    return load_bytes
+
+
+@Primitive
+def store_bytes() -> Any:
+    """``store_bytes(lanes, data, at)``: write lanes to ``data[at:at + BYTES]`` of a uint8 array."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def store_bytes(typing_context, lanes, data, at):
+        def generate(context, builder, signature, args):
+            address = element_address(context, builder, signature.args[1], args[1], args[2])
+            builder.store(args[0], builder.bitcast(address, args[0].type.as_pointer()), align=1)
+            return context.get_dummy_value()
+
+        return types.void(lanes, data, types.int64), generate
+
+    return store_bytes
+
+
+def _are_within(builder: Any, lanes: Any, first: Any, count: Any) -> Any:
+    offsets = builder.sub(lanes, _repeated(builder, first, BYTES))
+    return builder.icmp_unsigned("<", offsets, _repeated(builder, count, BYTES))
+
+
+@Primitive
+def within() -> Any:
+    """``within(lanes, first, count)``: return a uint64, bit i set if byte i is one of `count` from `first` on."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def within(typing_context, lanes, first, count):
+        def generate(context, builder, signature, args):
+            return builder.bitcast(_are_within(builder, *args), ir.IntType(BYTES))
+
+        return types.uint64(lanes, types.uint8, types.uint8), generate
+
+    return within
+
+
+@Primitive
+def add_within() -> Any:
+    """``add_within(lanes, first, count, number)``: add to those bytes that are one of `count` from `first` on."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def add_within(typing_context, lanes, first, count, number):
+        def generate(context, builder, signature, args):
+            kept, low, size, more = args
+            changed = builder.add(kept, _repeated(builder, more, BYTES))
+            return builder.select(_are_within(builder, kept, low, size), changed, kept)
+
+        return lanes(lanes, types.uint8, types.uint8, types.uint8), generate
+
+    return add_within
