@@ -6,6 +6,12 @@ order of their tokens, in float64, and rounded once.
 Checked by the caller: `vectors` (v, d), `out` (n, d) and `sums` (d,) are C-contiguous, of one width; `offsets` (n + 1,)
 ascend from 0 within `rows`, which is written to; `counts` is (n,); `scales` is (v,); `weights` is (v,), or (0,) where
 all rows weigh 1. Checked here: each row, since it may come from a damaged index.
+
+The rows are scattered over a file of gigabytes, though a few are most of a text. A group of rows is added together, a
+cache line of each, so that sums are loaded and stored once a group; and with each line the same line of the rows of the
+next group is asked for. Running text of 3 million rows of 300, in C on one thread, took 68 ns a token; in groups of 4
+it took 76, one row at a time 113. Asking for ten lines of a later row at once, 88 to 97: more than the processor keeps
+track of. Sums in float32 instead of float64 saved 10 %, where a result would depend on how it was added.
 """
 
 import numpy as np
@@ -142,7 +148,9 @@ def _keep_known(rows, offsets, v, pooling, counts):
 
 
 @inline
-def _pool_documents(step, widen, vectors, scales, weights, rows, kept, pooling, normalize, sums, counts, out):
+def _pool(widen, vectors, scales, weights, rows, offsets, pooling, normalize, sums, counts, out):
+    d = vectors.shape[1]
+    kept = _keep_known(rows, offsets, vectors.shape[0], pooling, counts)
     group = stack_words()  # of rows, and after it the next group
     at = 0
     for document in range(counts.shape[0]):
@@ -154,25 +162,19 @@ def _pool_documents(step, widen, vectors, scales, weights, rows, kept, pooling, 
             for k in range(_GROUP):
                 group[k] = rows[min(at + k, kept - 1)]
                 group[_GROUP + k] = rows[min(at + count + k, kept - 1)]
-            _add_group(step, widen, vectors, scales, weights, group, count, sums)
+            if pooling == MAX:
+                _add_group(_larger, widen, vectors, scales, None, group, count, sums)
+            elif weights.shape[0] > 0:
+                _add_group(_add, widen, vectors, scales, weights, group, count, sums)
+            else:
+                _add_group(_add, widen, vectors, scales, None, group, count, sums)
             at += count
         divisor = np.float64(known) if pooling == MEAN and known > 0 else 1.0
         if normalize:
-            length = _length(sums, vectors.shape[1])
+            length = _length(sums, d)
             divisor = length if length > 0 else 1.0
-        for j in range(vectors.shape[1]):
+        for j in range(d):
             out[document, j] = np.float32(sums[j] / divisor)
-
-
-@inline
-def _pool(widen, vectors, scales, weights, rows, offsets, pooling, normalize, sums, counts, out):
-    kept = _keep_known(rows, offsets, vectors.shape[0], pooling, counts)
-    if pooling == MAX:
-        _pool_documents(_larger, widen, vectors, scales, None, rows, kept, pooling, normalize, sums, counts, out)
-    elif weights.shape[0] > 0:
-        _pool_documents(_add, widen, vectors, scales, weights, rows, kept, pooling, normalize, sums, counts, out)
-    else:
-        _pool_documents(_add, widen, vectors, scales, None, rows, kept, pooling, normalize, sums, counts, out)
 
 
 @kernel("f32[:,:], f32[:], i64[:], i64[:], i64, i64, f64[:], i64[:], f32[:,:]")
