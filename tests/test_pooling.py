@@ -115,6 +115,7 @@ def test_bits_depend_on_neither_threads_nor_pieces(glove, glove_texts, monkeypat
     monkeypatch.setattr(tokenizer, "_PIECE_TOKENS", piece)
     monkeypatch.setattr(tokenizer, "_PIECE_BYTES", piece)
     monkeypatch.setattr(tokenizer, "_TAKEN", 20)
+    monkeypatch.setattr(pooling, "_MEMORABLE", 5)
     monkeypatch.setattr(tokenizer, "split", lambda work, n, grain: split(
         lambda start, stop: (taken.append(start), work(start, stop)), n, grain))  # fmt: skip
     given = {"texts": tokens_of(texts)} if cut else {

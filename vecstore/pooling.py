@@ -29,6 +29,7 @@ Pooling = Literal["mean", "sum", "max", "first"] | NDArray[Any]
 """How the vectors of a document become one: by name, or a weight (v,) for each row of the store."""
 
 _POOLINGS = {"mean": MEAN, "sum": SUM, "max": MAX, "first": FIRST}
+_MEMORABLE = 2048  # tokens that are worth a memo, which takes 25 microseconds to make
 _ALIKE = frozen([], np.float32)  # no weights: all rows weigh 1
 
 
@@ -57,7 +58,7 @@ def pool(
     memos: dict[int, NDArray[np.uint64]] = defaultdict(new_memo)
 
     def embed(first: int, tokens: Tokens) -> None:
-        rows = index.find_tokens(tokens.batch, memos[get_ident()])
+        rows = _find(index, tokens, memos)
         ask_ahead(vectors.array, rows, alone=True)
         part = slice(first, first + len(tokens))
         vectors.pool(
@@ -72,6 +73,14 @@ def pool(
 
     each_piece(texts, tokenizer, embed)
     return result, counts
+
+
+def _find(index: KeyIndex, tokens: Tokens, memos: dict[int, NDArray[np.uint64]]) -> NDArray[np.int64]:
+    if len(tokens.batch) >= _MEMORABLE:
+        return index.find_tokens(tokens.batch, memos[get_ident()])
+    rows = np.empty(len(tokens.batch), np.int64)
+    index.find_part(tokens.batch, 0, len(rows), rows)
+    return rows
 
 
 def _check_pooling(pooling: Any, v: int) -> tuple[int, NDArray[np.float32]]:
