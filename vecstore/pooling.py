@@ -8,6 +8,7 @@ is in a call.
 
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import partial
 from threading import get_ident
 from typing import Any, Literal
 
@@ -30,6 +31,7 @@ Pooling = Literal["mean", "sum", "max", "first"] | NDArray[Any]
 
 _POOLINGS = {"mean": MEAN, "sum": SUM, "max": MAX, "first": FIRST}
 _MEMORABLE = 2048  # tokens that are worth a memo, which takes 25 microseconds to make
+_MEMO = 1 << 14  # tokens: half a megabyte, which the rows leave in the cache; 162 ns a token, with 1 << 16 178
 _ALIKE = frozen([], np.float32)  # no weights: all rows weigh 1
 
 
@@ -55,7 +57,7 @@ def pool(
     code, weights = _check_pooling(pooling, v)
     result = new_or_checked(out, (n, d), vectors.dtype)
     counts = np.empty(n, np.int64)
-    memos: dict[int, NDArray[np.uint64]] = defaultdict(new_memo)
+    memos: dict[int, NDArray[np.uint64]] = defaultdict(partial(new_memo, _MEMO))
 
     def embed(first: int, tokens: Tokens) -> None:
         rows = _find(index, tokens, memos)
