@@ -88,7 +88,7 @@ def test_corpus(contest, documents, share, factor):
     texts, words = documents(share)
     contest(
         "corpus to ids",
-        f"{TEXTS:,} texts of {TOKENS} tokens, {share:.0%} not ASCII",
+        f"{TEXTS:,} texts of {TOKENS} of GloVe's words, {share:.0%} not ASCII",
         {
             "vecstore": lambda _: by_vecstore(texts),
             "Keras Tokenizer, pad_sequences": lambda _: by_tokenizer(texts),
