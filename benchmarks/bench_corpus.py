@@ -21,6 +21,7 @@ with warnings.catch_warnings():
     from keras.src.legacy.preprocessing.text import Tokenizer
     from keras.utils import pad_sequences
 
+DATA = {"name": "Text of GloVe's words"}
 TEXTS = 20_000
 TOKENS = 200
 LENGTH = 100
@@ -87,7 +88,7 @@ def test_corpus(contest, documents, share, factor):
     texts, words = documents(share)
     contest(
         "corpus to ids",
-        f"{TEXTS:,} texts of {TOKENS} tokens, {share:.0%} not ASCII",
+        f"{TEXTS:,} texts of {TOKENS} of GloVe's words, {share:.0%} not ASCII",
         {
             "vecstore": lambda _: by_vecstore(texts),
             "Keras Tokenizer, pad_sequences": lambda _: by_tokenizer(texts),
@@ -95,5 +96,6 @@ def test_corpus(contest, documents, share, factor):
         },
         check=same_words(words),
         headline=True,
+        tokens=len(texts) * TOKENS,
         targets={"Keras Tokenizer, pad_sequences": factor, "Keras TextVectorization": 8},
     )

@@ -1,7 +1,8 @@
 """Texts to vectors: `VectorStore.embed`, whose tokens are still to be found, against loops over documents.
 
 Tokens are drawn as words are used: the key of rank r with a probability that falls as 1 / (r + 2.7), the store's keys
-being in the order of their frequency. "find alone" is what of it goes into rows.
+being in the order of their frequency. "find alone" is what of it goes into rows; in C are the means of rows that are
+known beforehand.
 """
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import vecstore
 from vecstore.keys import KeyBatch
+from vecstore.threads import num_threads
 
 LENGTH = 200
 TEXTS = 10_000
@@ -79,20 +81,41 @@ def test_embed(contest, store, texts, few, keyed_vectors):
         },
         check=close_to(expected),
         headline=True,
+        tokens=LOOPED_TEXTS * LENGTH,
         targets={"dict, a row at a time, numpy.mean": 25},
     )
 
 
+def test_embed_texts(contest, crew, store, few, folder):
+    texts = [" ".join(document) for document in few.lists()]
+    assert not any("\n" in text or "\r" in text for text in texts)
+    (folder / "texts.txt").write_text("\n".join(texts), encoding="utf-8")
+    contest(
+        "embed text, mean",
+        f"{LOOPED_TEXTS:,} str of {LENGTH} words",
+        crew.tasks(("vecstore", "model2vec", "dict"), "embed", texts=folder / "texts.txt"),
+        check=close_to(store.embed(few)),
+        prepare=lambda: folder,
+        tokens=LOOPED_TEXTS * LENGTH,
+        headline=True,
+    )
+
+
 @pytest.mark.parametrize("pooling", ["mean", "max", "sif"])
-def test_embed_many(contest, store, texts, pooling):
+def test_embed_many(contest, store, texts, pool_rows_in_c, pooling):
     tokens = texts[1]
     chosen = store.sif_weights((store.keys.batch, 1 / (np.arange(len(store)) + 2.7))) if pooling == "sif" else pooling
     expected = store.embed(tokens, pooling=chosen)
+    limits = {"find alone": lambda _: store.find(tokens.batch)}
+    if pool_rows_in_c and pooling == "mean":
+        rows, vectors = store.find(tokens.batch), np.asarray(store.vectors)
+        limits[f"rows known, in C, {num_threads()} threads"] = lambda _: pool_rows_in_c(vectors, rows, LENGTH)
     contest(
         f"embed, {pooling}",
         f"{TEXTS:,} texts of {LENGTH} tokens",
         {"vecstore": lambda _: store.embed(tokens, pooling=chosen)},
         check=close_to(expected),
-        limits={"find alone": lambda _: store.find(tokens.batch)},
+        limits=limits,
+        tokens=len(tokens.batch),
         within=len(tokens.batch) / 15e6,
     )

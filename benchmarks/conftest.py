@@ -103,6 +103,9 @@ def pytest_terminal_summary(terminalreporter, config):
             for i, (name, time) in enumerate(info["times"].items())
         ]
         memory = [f"{name} {size / 1e6:,.0f} MB" for name, size in info.get("memory", {}).items() if size]
+        if info["tokens"]:
+            rates = (f"{name} {info['tokens'] / time['median'] / 1e6:,.3g}" for name, time in info["times"].items())
+            memory.append("million tokens a second: " + ", ".join(rates))
         reads = [f"{name} read {count:,.0f} pages from disk" for name, count in info.get("disk_reads", {}).items()]
         terminalreporter.write_line(f"{info['operation']}, {info['case']}: " + " | ".join(cells + memory + reads))
     if config.stash[_ABSENT]:
@@ -111,8 +114,12 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture
-def contest(benchmark, data, pytestconfig):
-    """Return a function that checks the answers of contestants and times them in turn."""
+def contest(request, benchmark, pytestconfig):
+    """Return a function that checks the answers of contestants and times them in turn.
+
+    A module that works on data of its own, whatever store there is, names it: `DATA`.
+    """
+    data = getattr(request.module, "DATA", None) or request.getfixturevalue("data")
     yield Contest(benchmark, data, pytestconfig.getoption("turns"))
     pytestconfig.stash[_RESULTS].append(benchmark.extra_info)
 
@@ -234,16 +241,42 @@ def copy_on_threads():
     return copy
 
 
-@pytest.fixture(scope="session")
-def copy_rows_in_c(folder):
-    """Return a function that copies rows of a matrix to an array on vecstore's threads; None without a C compiler."""
-    compiler, library = shutil.which("cc"), folder / "scattered.so"
+def _compiled(name, folder, integers):
+    """Return a function of C, of vectors, rows, so many integers and out; None without a compiler."""
+    compiler, library = shutil.which("cc"), folder / f"{name}.so"
     if not compiler:
         return None
     command = [compiler, "-O3", "-march=native", "-shared", "-fPIC", "-o", library]
-    subprocess.run([*command, Path(__file__).with_name("scattered.c")], check=True)
-    copy_rows = ctypes.CDLL(str(library)).copy_rows
-    copy_rows.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * 3, ctypes.c_void_p]
+    subprocess.run([*command, Path(__file__).with_name(f"{name}.c")], check=True)
+    function = getattr(ctypes.CDLL(str(library)), name)
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, *[ctypes.c_int64] * integers, ctypes.c_void_p]
+    function.restype = None
+    return function
+
+
+@pytest.fixture(scope="session")
+def pool_rows_in_c(folder):
+    """Return a function that makes means of as many rows each on vecstore's threads; None without a C compiler."""
+    pool_rows = _compiled("pool_rows", folder, 4)
+    if not pool_rows:
+        return None
+
+    def pool(vectors, rows, tokens):
+        n, d = len(rows) // tokens, vectors.shape[1]
+        out = np.empty((n, d), np.float32)
+        places = vectors.ctypes.data, rows.ctypes.data, tokens, d
+        split(lambda start, stop: pool_rows(*places, start, stop, out.ctypes.data), n, 1)
+        return out
+
+    return pool
+
+
+@pytest.fixture(scope="session")
+def copy_rows_in_c(folder):
+    """Return a function that copies rows of a matrix to an array on vecstore's threads; None without a C compiler."""
+    copy_rows = _compiled("copy_rows", folder, 3)
+    if not copy_rows:
+        return None
 
     def copy(vectors, rows, out):
         places = vectors.ctypes.data, rows.ctypes.data, vectors.shape[1]

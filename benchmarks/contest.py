@@ -69,6 +69,7 @@ class Contest:
         targets=None,
         growth=None,
         within=None,
+        tokens=None,
     ):
         """Time one row of a table.
 
@@ -103,6 +104,8 @@ class Contest:
             At most how many times the first one's time another contestant should take.
         within : float, optional
             Seconds that vecstore should take at most.
+        tokens : int, optional
+            How many a call goes through: so many per second are told as well.
 
         Returns
         -------
@@ -146,7 +149,7 @@ class Contest:
         info = self.benchmark.extra_info
         self.benchmark.group = f"{operation}, {case}"
         info.update(operation=operation, case=case, data=self.data, headline=headline)
-        info.update(calls=calls, limits=list(limits), targets=targets, growth=growth, within=within)
+        info.update(calls=calls, limits=list(limits), targets=targets, growth=growth, within=within, tokens=tokens)
         self.benchmark.pedantic(turn if self.benchmark.enabled else int, rounds=self.turns or rounds)
         if self.benchmark.enabled:
             info["times"] = {

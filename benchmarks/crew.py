@@ -21,11 +21,12 @@ ELSEWHERE = {
     "reach": "peers",
     "lmdb": "peers",
     "spacy": "peers",
+    "model2vec": "model2vec",
 }
 # Peers that have no format: they use the plain files of the store.
 FORMATLESS = ("numpy", "dict", "pandas", "tensorflow")
 # Who reads its whole format into memory when it opens it.
-IN_MEMORY = ("spacy", "reach")
+IN_MEMORY = ("spacy", "reach", "model2vec")
 # Tables that read many vectors have two halves, each with vecstore in it: the memory of those that keep all vectors in
 # it and the files of those that map theirs are more than 24 GiB hold, and a page cache that is not warm decides
 # everything. (All at once, 100,000 keys took vecstore and the other mapped ones 8 to 20 seconds, of disk.)

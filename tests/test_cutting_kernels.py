@@ -79,10 +79,28 @@ def test_a_range_of_texts_is_cut_alone():
 
 
 def test_tables_hold_what_happens_to_each_character():
-    letters, pages, codes = tables("éA", True, " ")
+    letters, ranges, pages, codes = tables("éA", True, " ")
+    assert ranges.tolist() == [[ord("A"), 26], [ord(" "), 1]]
     assert letters[ord("A")] == ord("a")
     assert letters[ord(" ")] == 0x80
     assert [codes[pages[ord(c) >> 8] * 256 + (ord(c) & 255)] for c in "éÉÄäΣİ"] == [
         *(SEPARATES, SEPARATES, ord("ä"), ord("ä"), SPECIAL, SPECIAL)
     ]
     assert pages[ord("日") >> 8] == 0
+
+
+@given(
+    filters=st.text(st.characters(max_codepoint=127), max_size=20),
+    lower=st.booleans(),
+    texts=st.lists(st.text(st.characters(max_codepoint=127), max_size=150), max_size=5),
+)
+def test_any_ascii_characters_may_separate(filters, lower, texts):
+    expected = [[word.encode() for word in reference.cut(text, filters, lower, "|")] for text in texts]
+    assert cut([text.encode() for text in texts], tables(filters, lower, "|")) == expected
+
+
+@pytest.mark.parametrize("length", [1, 62, 63, 64, 65, 127, 128, 129])
+def test_what_follows_a_text_is_no_part_of_it(length):
+    texts = [b"a" * length, b"b" * 64, b"\xc3\xa9" * 40, b"c"]
+    assert cut(texts, tables("", False, " ")) == [[text] for text in texts]
+    assert cut(texts, tables("", False, " "), 0, 1) == [[texts[0]]]

@@ -11,7 +11,8 @@ import reference
 from gensim.models import KeyedVectors
 
 import vecstore
-from vecstore import pooling
+from vecstore import pooling, tokenizer
+from vecstore.index import new_memo
 from vecstore.kernels.paging import ask_for_rows
 from vecstore.keys import KeyBatch
 from vecstore.threads import split
@@ -103,18 +104,25 @@ def test_embed_of_nothing(store, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("block", [1, 7, 4096])
+@pytest.mark.parametrize("piece", [1, 7, 4096])
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
-def test_bits_depend_on_neither_threads_nor_blocks(glove, glove_texts, monkeypatch, name, block, threads):
+@pytest.mark.parametrize("cut", [False, True])
+def test_bits_depend_on_neither_threads_nor_pieces(glove, glove_texts, monkeypatch, name, piece, threads, cut):
     texts = [[], [], *glove_texts[:40], ["nice", "great"] * 500, [], *glove_texts[40:50], []]
     expected, known = expected_of(glove, texts, name)
     taken = []
     monkeypatch.setenv("VECSTORE_NUM_THREADS", str(threads))
-    monkeypatch.setattr(pooling, "_BLOCK", block)
-    monkeypatch.setattr(pooling, "_GRAIN", 1)
-    monkeypatch.setattr(pooling, "split", lambda work, n, grain: split(
+    monkeypatch.setattr(tokenizer, "_PIECE_TOKENS", piece)
+    monkeypatch.setattr(tokenizer, "_PIECE_BYTES", piece)
+    monkeypatch.setattr(tokenizer, "_TAKEN", 20)
+    monkeypatch.setattr(pooling, "_MEMORABLE", 5)
+    monkeypatch.setattr(tokenizer, "split", lambda work, n, grain: split(
         lambda start, stop: (taken.append(start), work(start, stop)), n, grain))  # fmt: skip
-    vectors, counts = glove.embed(tokens_of(texts), pooling=name, return_counts=True)
+    given = {"texts": tokens_of(texts)} if cut else {
+        "texts": ["\0".join(text) for text in texts],
+        "tokenizer": vecstore.Tokenizer(filters="", lower=False, split="\0"),
+    }  # fmt: skip
+    vectors, counts = glove.embed(**given, pooling=name, return_counts=True)
     np.testing.assert_array_equal(vectors, expected)
     assert counts.tolist() == known
     assert len(taken) == threads
@@ -138,12 +146,22 @@ def test_embed_writes_into_out(store):
 
 
 def test_embed_asks_a_tokenizer(store):
-    class Splitter:
-        def tokenize(self, texts):
-            return tokens_of([text.split() for text in texts])
-
-    found = store.embed(["nice a", "größe"], tokenizer=Splitter())
+    found = store.embed(["nice a", "größe"], tokenizer=vecstore.Tokenizer(analyzer=str.split))
     np.testing.assert_array_equal(found, store.embed(tokens_of([["nice", "a"], ["größe"]])))
+
+
+@pytest.mark.parametrize("make", [iter, tuple, np.array, pa.array, lambda texts: {text: None for text in texts}])
+def test_embed_takes_texts_of_any_kind(store, make):
+    texts = ["nice a", "größe", ""]
+    np.testing.assert_array_equal(store.embed(make(texts)), store.embed(texts))
+
+
+def test_texts_that_are_added_meanwhile_are_not_embedded(store, monkeypatch):
+    texts = ["nice", "a"]
+    ask = pooling.ask_ahead
+    monkeypatch.setattr(pooling, "ask_ahead", lambda *args, **given: (texts.extend(["a"] * 10), ask(*args, **given)))
+    monkeypatch.setattr(tokenizer, "_TAKEN", 1)
+    np.testing.assert_array_equal(store.embed(texts), store[["nice", "a"]])
 
 
 def test_embed_never_follows_a_damaged_row(small_path, tmp_path, small_keys):
@@ -221,17 +239,24 @@ def test_what_sif_weights_do_not_take(store, counts, a, error, text):
         store.sif_weights(counts, a=a)
 
 
-def test_memory_beside_the_result_does_not_grow_with_the_texts(glove, glove_keys):
-    data, offsets = KeyBatch.of(glove_keys[:1000] * 1000).packed()
-    tokens = vecstore.Tokens(KeyBatch.from_offsets(data, offsets), np.array([0, 900_000, 1_000_000]))
-    glove.embed(tokens)
+@pytest.mark.parametrize("cut", [False, True])
+def test_memory_beside_the_result_does_not_grow_with_the_texts(glove, glove_keys, monkeypatch, cut):
+    monkeypatch.setenv("VECSTORE_NUM_THREADS", "2")
+    text = " ".join(key for key in glove_keys if key.isalpha() and key.isascii())[:6_000]
+    texts = [text] * 10_000
+    given = vecstore.Tokenizer().tokenize(texts) if cut else texts
+    glove.embed(given)
     tracemalloc.start()
     try:
-        glove.embed(tokens)
+        glove.embed(given)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 8 * (1 << 16) * 2 + (1 << 18)
+    result, list_of_texts = 4 * 50 * len(texts), 8 * len(texts)
+    block = 0 if cut else tokenizer._TAKEN * len(text)
+    # Two blocks may be in work while the next one is made. Each thread has a memo, and of a piece rows, tokens, bytes.
+    piece = new_memo().nbytes + (8 << 16) + (0 if cut else 9 * 2 * (1 << 18))
+    assert peak < result + list_of_texts + 3 * block + 2 * piece + (1 << 18) < len(text) * len(texts)
 
 
 def test_embed_asks_for_rows_that_are_not_in_memory(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ ORDER = [
     "kernels.code",
     "kernels.bits",
     "kernels.memory",
+    "kernels.lanes",
     "kernels.objects",
     "kernels.system",
     "kernels.machine",

@@ -192,9 +192,9 @@ class KeyIndex(Sequence[str]):
         return f"<{len(self):,} keys: {shown}{', ...' if len(self) > 3 else ''}>"
 
 
-def new_memo() -> NDArray[np.uint64]:
-    """Return an empty memo for tokens: 2 MB, touched as far as they are used."""
-    return np.zeros((_MEMO, 4), np.uint64)
+def new_memo(tokens: int = _MEMO) -> NDArray[np.uint64]:
+    """Return an empty memo for so many tokens, a power of two: 32 bytes each, touched as far as they are used."""
+    return np.zeros((tokens, 4), np.uint64)
 
 
 def slots_for(keys: int) -> int:

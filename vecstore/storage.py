@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vecstore.kernels.gathering import gather_rows, gather_rows_bfloat16, gather_rows_float16, gather_rows_int8
+from vecstore.kernels.lanes import LANES
 from vecstore.kernels.machine import Kernel
 from vecstore.kernels.narrowing import (
     holds_bfloat16,
@@ -169,24 +170,17 @@ class StoredVectors:
     def pool(
         self,
         rows: NDArray[np.int64],
-        first: int,
         offsets: NDArray[np.int64],
-        document: int,
-        stop: int,
         *,
         pooling: int,
         weights: NDArray[np.float32],
         normalize: bool,
-        sums: NDArray[np.float64],
         counts: NDArray[np.int64],
         out: NDArray[np.float32],
-    ) -> int:
-        """Write the pooled vectors of documents to `out` as far as `rows` goes; `kernels.pooling` says more.
-
-        Returns the first document that is not finished.
-        """
-        args = (weights, rows, first, offsets, pooling, normalize, document, stop, sums, counts, out)
-        return int(self.storage.pool_rows(*self._kept, *args))
+    ) -> None:
+        """Write the pooled vectors of documents to `out`, and over `rows`; `kernels.pooling` says more."""
+        sums = np.empty(max(self.shape[1], LANES), np.float64)
+        self.storage.pool_rows(*self._kept, weights, rows, offsets, pooling, normalize, sums, counts, out)
 
     @property
     def _kept(self) -> tuple[NDArray[Any], ...]:

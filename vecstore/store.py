@@ -422,8 +422,8 @@ class VectorStore:
         (array([[ 0.35773998,  0.501505  , -0.82377005],
                [ 0.        ,  0.        ,  0.        ]], dtype=float32), array([2, 0]))
         """
-        tokens, vectors = _tokens_of(texts, tokenizer), self._open_files.vectors
-        result = pool(self.keys, vectors, tokens, pooling=pooling, normalize=normalize, out=out)
+        tokenizer, vectors = tokenizer or Tokenizer(), self._open_files.vectors
+        result = pool(self.keys, vectors, texts, tokenizer, pooling=pooling, normalize=normalize, out=out)
         return result if return_counts else result[0]
 
     def sif_weights(self, counts: Any, *, a: float = 1e-3) -> NDArray[np.float32]:

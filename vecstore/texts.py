@@ -65,10 +65,11 @@ class Texts:
         return texts if isinstance(texts, cls) else _convert(texts, 0)
 
     @classmethod
-    def stream(cls, texts: Keys, most_bytes: int) -> Iterator["Texts"]:
+    def stream(cls, texts: Keys, most_bytes: int, most_texts: int | None = None) -> Iterator["Texts"]:
         """Yield `texts` in blocks, so that a list, an iterable or a chunked array is never converted as a whole.
 
-        Takes and raises what `of` does. Blocks are those of `blocks`.
+        Takes and raises what `of` does. Blocks are those of `blocks`; of a list or an iterable at most `most_texts` are
+        converted at a time.
         """
         parts: Iterator[Any]
         if isinstance(texts, cls | np.ndarray):
@@ -79,7 +80,7 @@ class Texts:
             parts = iter([texts])  # one array, or an error
         else:
             kept = iter(texts)
-            parts = iter(lambda: list(islice(kept, _TAKEN)), [])
+            parts = iter(lambda: list(islice(kept, most_texts or _TAKEN)), [])
         first = 0
         for part in parts:
             converted = part if isinstance(part, cls) else _convert(part, first)

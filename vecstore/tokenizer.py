@@ -7,9 +7,11 @@ character whose lower case is not one code point (İ) or depends on its neighbou
 Python's own str; so does everything if `split` is longer, as filters next to each other can then make new separators.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain, islice
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,9 @@ FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 _BLOCK_BYTES = 1 << 25  # of texts that are converted at a time
 _PIECE_BYTES = 1 << 18  # of texts that one call of a kernel cuts: their tokens stay in the cache
 _PIECE_TOKENS = 1 << 16
+_SHARES = 4  # pieces that each thread takes of a small batch
+_LEAST = 8  # a piece is not smaller than this part of the above, for the call's sake
+_TAKEN = 1 << 10  # texts of a list that are made bytes at a time, 0.3 ms in which no other thread runs Python
 _PLANES = 0x110000
 _PAGE = 256
 _SIGMA = 0x3A3  # the one character whose lower case in Python depends on those around it
@@ -137,42 +142,71 @@ class Tokenizer:
 
 
 def each_piece(texts: Keys | Tokens, tokenizer: Tokenizer, work: Callable[[int, Tokens], object]) -> int:
-    """Call ``work(first, tokens)`` on pieces of a few hundred kilobytes; return how many documents there are.
+    """Call ``work(first, tokens)`` on pieces of at most some hundred kilobytes; return how many documents there are.
 
     `first` is the number of a piece's first document. The pieces come in any order and on several threads at a
     time, those of one thread in ascending order. `Tokens` are taken as they are, all else is text. In memory are a
     block of the texts and a piece a thread.
     """
     if isinstance(texts, Tokens):
-        _each(texts.cuts(_PIECE_TOKENS), num_threads(), texts.part, work, 0)
-        return len(texts)
+        return _each(_parts(texts, num_threads()), num_threads(), work)
     threads = num_threads() if tokenizer.is_compiled else 1
-    first = 0
-    for block in Texts.stream(texts, _BLOCK_BYTES):
+    if isinstance(texts, list | tuple):
+        # Whichever thread comes for a piece makes the next few str bytes, while the others go on.
+        sharers = threads if len(texts) <= _TAKEN else 1
+        return _each(_cut(Texts.stream(texts, _BLOCK_BYTES, _TAKEN), tokenizer, sharers, 0), threads, work)
+    documents = 0
+    for block in Texts.stream(texts, _BLOCK_BYTES):  # here, as an iterator may keep to the thread that made it
+        documents += _each(_cut(iter([block]), tokenizer, threads, documents), threads, work)
+    return documents
 
-        def cut(start: int, stop: int, block: Texts = block) -> Tokens:
-            return tokenizer.cut(block, start, stop)
 
-        _each(block.cuts(_PIECE_BYTES), threads, cut, work, first)
+_Piece = tuple[int, int, Callable[[], Tokens]]
+"""The number of the first document of a piece, how many it has, and a function that returns its tokens."""
+
+
+def _parts(tokens: Tokens, threads: int) -> Iterator[_Piece]:
+    for low, high in tokens.cuts(_fair(int(tokens.offsets[-1]), threads, _PIECE_TOKENS)):
+        yield low, high - low, partial(tokens.part, low, high)
+
+
+def _cut(blocks: Iterator[Texts], tokenizer: Tokenizer, sharers: int, first: int) -> Iterator[_Piece]:
+    for block in blocks:
+        size = int((block.stops - block.starts).sum())
+        for low, high in block.cuts(_fair(size, sharers, _PIECE_BYTES)):
+            yield first + low, high - low, partial(tokenizer.cut, block, low, high)
         first += len(block)
-    return first
 
 
-def _each(
-    ranges: list[tuple[int, int]],
-    threads: int,
-    make: Callable[[int, int], Tokens],
-    work: Callable[[int, Tokens], object],
-    first: int,
-) -> None:
-    rest = iter(ranges)
+def _fair(size: int, threads: int, most: int) -> int:
+    """Return the size of pieces that keep all threads busy until the end, but for pieces hardly worth the call."""
+    return min(max(size // (_SHARES * threads), most // _LEAST), most) if threads > 1 else most
+
+
+def _each(pieces: Iterator[_Piece], threads: int, work: Callable[[int, Tokens], object]) -> int:
+    lock = Lock()
+    first_two = list(islice(pieces, 2))
+    rest = chain(first_two, pieces)
+    documents = 0
 
     def run(start: int, stop: int) -> None:
-        # Each thread takes the next range when it is free, whichever of the pool it is.
-        for low, high in rest:
-            work(first + low, make(low, high))
+        # Each thread takes the next piece when it is free, whichever of the pool it is.
+        nonlocal documents, rest
+        try:
+            while True:
+                with lock:
+                    piece = next(rest, None)
+                    documents += piece[1] if piece else 0
+                if piece is None:
+                    return
+                first, _, tokens = piece
+                work(first, tokens())
+        except BaseException:
+            rest = chain()  # for the others to stop
+            raise
 
-    split(run, min(len(ranges), threads), 1)
+    split(run, threads if len(first_two) > 1 else len(first_two), 1)
+    return documents
 
 
 def _with_others(batch: KeyBatch, others: KeyBatch, places: NDArray[np.bool_]) -> KeyBatch:
@@ -186,7 +220,7 @@ def _with_others(batch: KeyBatch, others: KeyBatch, places: NDArray[np.bool_]) -
 
 @lru_cache(64)
 def tables(filters: str, lower: bool, split: str) -> tuple[NDArray[Any], ...]:
-    """Return letters, pages and codes, as `cut_texts` reads them."""
+    """Return letters, ranges, pages and codes, as `cut_texts` reads them."""
     lowered = dict(_lowered()) if lower else {}
     # The lowered text is what is filtered, and no character of it has an upper case's code point.
     separators = {ord(character) for character in filters + split if not 0xD800 <= ord(character) < 0xE000}
@@ -209,7 +243,14 @@ def tables(filters: str, lower: bool, split: str) -> tuple[NDArray[Any], ...]:
         else:
             codes[pages[code // _PAGE], code % _PAGE] = to
     codes[0] = 0
-    return frozen(letters), frozen(pages), frozen(codes.ravel())
+    return frozen(letters), _ranges(letters, lower), frozen(pages), frozen(codes.ravel())
+
+
+def _ranges(letters: NDArray[np.uint8], lower: bool) -> NDArray[np.uint8]:
+    """Return what is to be lower-cased, and each run of separators: first byte and number of bytes (r, 2)."""
+    edges = np.flatnonzero(np.diff(letters[:128] == SEPARATOR, prepend=False, append=False))
+    runs = [(first, stop - first) for first, stop in edges.reshape(-1, 2)]
+    return frozen([(ord("A"), 26 if lower else 0), *runs], np.uint8)
 
 
 @lru_cache(1)

@@ -95,6 +95,8 @@ class Tokens:
     def part(self, start: int, stop: int) -> "Tokens":
         """Return documents start <= i < stop; their bytes are shared."""
         first, last = int(self.offsets[start]), int(self.offsets[stop])
+        if stop - start == len(self) and last == len(self.batch):
+            return self
         batch = KeyBatch(self.batch.data, self.batch.starts[first:last], self.batch.stops[first:last])
         return Tokens(batch, frozen(self.offsets[start : stop + 1] - first))
 

@@ -57,6 +57,10 @@ class Peer:
         """Say of each key whether it is there, asked for one at a time."""
         raise NotImplementedError
 
+    def embed(self, texts):
+        """Return the mean of the vectors of the tokens of each text, which blanks separate; (n, d)."""
+        raise NotImplementedError
+
     def gather(self, rows, out):
         """Return the vectors at rows, in `out` if the peer can."""
         raise NotImplementedError

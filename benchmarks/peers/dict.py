@@ -52,5 +52,14 @@ class Peer(contract.Peer):
         row_of = self.row_of
         return [key in row_of for key in keys]
 
+    def embed(self, texts):
+        row_of, vectors = self.row_of, self.vectors
+        out = np.zeros((len(texts), vectors.shape[1]), np.float32)
+        for i, text in enumerate(texts):
+            found = [vectors[row_of[key]] for key in text.split(" ") if key in row_of]
+            if found:
+                out[i] = np.mean(found, axis=0)
+        return out
+
     def gather(self, rows, out):
         return np.take(self.vectors, rows, axis=0, out=out, mode="clip")

@@ -37,5 +37,8 @@ class Peer(contract.Peer):
         store = self.store
         return [key in store for key in keys]
 
+    def embed(self, texts):
+        return self.store.embed(texts, tokenizer=vecstore.Tokenizer(filters="", lower=False))
+
     def gather(self, rows, out):
         return self.store.gather(rows, out=out)

@@ -111,6 +111,11 @@ def contains_each(peer, keys, size, answer=None):
     return _time(peer.contains_each, _batches(keys, size, 1), answer, lambda answers: answers[0], size)
 
 
+def embed(peer, texts, answer=None):
+    """Make vectors of the texts of a file, one a line."""
+    return _time(peer.embed, [_text(texts).split("\n")], answer, lambda answers: answers[0])
+
+
 def gather(peer, rows, calls, fresh=None, answer=None):
     """Gather rows into arrays that were written to before; `fresh` is opened first, with no page touched."""
     if fresh:
@@ -141,6 +146,7 @@ COMMANDS = {
     "matrix": matrix,
     "get_each": get_each,
     "contains_each": contains_each,
+    "embed": embed,
     "gather": gather,
     "hold": hold,
 }

@@ -56,6 +56,7 @@ def count_keys(data, starts, stops, bounds, first, begin, seed, slots, key_data,
             words[k] = row
             words[_BLOCK + missed] = k
             missed += 0 if known else 1
+            prefetch(tallies, row)
         for m in range(missed):
             i = base + words[_BLOCK + m]
             value = hash_key(data, starts[i], stops[i], seed)

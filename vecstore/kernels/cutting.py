@@ -1,21 +1,24 @@
 """Texts cut into tokens: lower-cased, and split wherever a separator stands, in one pass over their UTF-8.
 
-A byte below 0x80 is looked up in `letters` (256,) uint8: its lower case, or `SEPARATOR`. Any other character is decoded
+A byte below 0x80 is looked up in `letters` (256,) uint8: its lower case, or `SEPARATOR`. Of 64 of them together, the
+ones in the first of `ranges` (r, 2) uint8, each a first byte and how many, become 0x20 more, and those in the others
+are separators. Any other character is decoded
 (RFC 3629) and looked up in pages of 256 code points: the page of code point c is ``pages[c >> 8]``, and 0 says that
 nothing happens to its characters; in page p > 0 ``codes[p * 256 + (c & 255)]`` is the code point to write, or
 `SEPARATES`, or `SPECIAL`. A text with a special character, or with bytes that are no UTF-8, gives no tokens and is
 marked for the caller to judge.
 
 Checked by the caller: text i is ``data[starts[i]:stops[i]]`` and lies within `data`; `letters` and `pages` (0x1100,)
-are whole, `codes` as long as `pages` says, and no code point in it has more bytes of UTF-8 than the one it is for.
-`out` has room for the bytes of all texts of the range, `token_starts` and `token_stops` each for half of them, half of
-the texts and two more.
+are whole, `ranges` say what `letters` says, `codes` is as long as `pages` says, and no code point in it has more bytes
+of UTF-8 than the one it is for. `out` has room for the bytes of all texts of the range, `token_starts` and
+`token_stops` each for half of them, half of the texts and two more.
 """
 
 import numpy as np
 
 from vecstore.kernels.bits import trailing_zeros
 from vecstore.kernels.code import inline
+from vecstore.kernels.lanes import BYTES, add_within, load_bytes, store_bytes, within
 from vecstore.kernels.machine import kernel
 from vecstore.kernels.memory import load8
 
@@ -31,7 +34,8 @@ SPECIAL = 0xFFFFFFFE
 """What `codes` says of a character whose lower case is not one code point, or depends on those around it."""
 
 _SEPARATES, _SPECIAL = np.uint32(SEPARATES), np.uint32(SPECIAL)
-_NONE, _ONE = np.uint64(0), np.uint64(1)
+_NONE, _ONE, _ALL = np.uint64(0), np.uint64(1), np.uint64(0xFFFFFFFFFFFFFFFF)
+_HIGH, _TO_LOWER = np.uint8(0x80), np.uint8(0x20)
 
 
 @inline
@@ -90,15 +94,16 @@ def _encode(code, out, at):
     return 4
 
 
-@kernel("u8[:], i64[:], i64[:], u8[:], u16[:], u32[:], i64, i64, u8[:], i64[:], i64[:], i64[:] -> i64")
-def cut_texts(data, starts, stops, letters, pages, codes, start, stop, out, token_starts, token_stops, counts):
+@kernel("u8[:], i64[:], i64[:], u8[:], u8[:,:], u16[:], u32[:], i64, i64, u8[:], i64[:], i64[:], i64[:] -> i64")
+def cut_texts(data, starts, stops, letters, ranges, pages, codes, start, stop, out, token_starts, token_stops, counts):
     """Cut texts start <= i < stop; token t becomes ``out[token_starts[t]:token_stops[t]]``.
 
     ``counts[i - start]`` becomes the number of tokens of a text, -1 where it is marked. Returns the number of all.
     """
     # Where words begin and end follows no pattern that a processor foresees, so bytes are not branched on: each of 64
-    # gives a bit, and where bits change a token begins or ends. Edge e is the start of token e / 2 or, if odd, its end,
-    # and is written to the places of both, of which what comes next writes over the wrong one.
+    # gives a bit, and where bits change a token begins or ends; bytes after the text count as separators. Edge e is the
+    # start of token e / 2 or, if odd, its end, and is written to the places of both, of which what comes next writes
+    # over the wrong one.
     edges = 0
     written = 0
     for i in range(start, stop):
@@ -108,17 +113,16 @@ def cut_texts(data, starts, stops, letters, pages, codes, start, stop, out, toke
         end = stops[i]
         sound = True
         while sound and at < end:
-            if at + 64 <= end:
-                kept = _NONE
-                high = np.uint8(0)
-                for k in range(64):
-                    byte = load8(data, at + k)
-                    letter = letters[byte]
-                    out[written + k] = letter
-                    kept |= np.uint64(letter >> np.uint8(7)) << np.uint64(k)
-                    high |= byte
-                if high < 0x80:
-                    kept = ~kept
+            if at + BYTES <= data.shape[0] and written + BYTES <= out.shape[0]:
+                rest = min(end - at, BYTES)
+                lanes = load_bytes(data, at)
+                inside = _ALL >> np.uint64(BYTES - rest)
+                if within(lanes, _HIGH, _HIGH) & inside == _NONE:
+                    apart = ~inside
+                    for k in range(1, ranges.shape[0]):
+                        apart |= within(lanes, ranges[k, 0], ranges[k, 1])
+                    store_bytes(add_within(lanes, ranges[0, 0], ranges[0, 1], _TO_LOWER), out, written)
+                    kept = ~apart
                     changes = kept ^ (kept << _ONE | np.uint64(edges & 1))
                     while changes != _NONE:
                         place = written + trailing_zeros(changes)
@@ -126,10 +130,10 @@ def cut_texts(data, starts, stops, letters, pages, codes, start, stop, out, toke
                         token_stops[edges >> 1] = place
                         edges += 1
                         changes &= changes - _ONE
-                    at += 64
-                    written += 64
+                    at += rest
+                    written += rest
                     continue
-            limit = min(at + 64, end)
+            limit = min(at + BYTES, end)
             while at < limit:
                 byte = load8(data, at)
                 place = written

@@ -14,10 +14,12 @@ __all__ = [
     "copy_bytes",
     "copy_from",
     "copy_row",
+    "element_address",
     "load8",
     "load32",
     "load64",
     "prefetch",
+    "prefetch_line",
     "prefetch_row",
     "settle",
     "stack_floats",
@@ -36,7 +38,7 @@ STACK_FLOATS = 2048
 """How many float32 `stack_floats` gives."""
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+def element_address(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     """Return the address of element `index` along the first axis of a C-contiguous array."""
     from llvmlite import ir
 
@@ -56,7 +58,7 @@ def prefetch() -> Any:
     @intrinsic
     def prefetch(typing_context, array, index):
         def generate(context, builder, signature, args):
-            address = _address(context, builder, signature.args[0], args[0], args[1])
+            address = element_address(context, builder, signature.args[0], args[0], args[1])
             i32 = ir.IntType(32)
             declared = ir.FunctionType(ir.VoidType(), [address.type, i32, i32, i32])
             function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0i8")
@@ -69,6 +71,29 @@ def prefetch() -> Any:
     return prefetch
 
 
+@Primitive
+def prefetch_line() -> Any:
+    """``prefetch_line(matrix, row, at)``: ask for the cache line of byte `at` of a row; never faults."""
+    from llvmlite import ir
+    from numba import types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def prefetch_line(typing_context, matrix, row, at):
+        def generate(context, builder, signature, args):
+            address = element_address(context, builder, signature.args[0], args[0], args[1])
+            i32 = ir.IntType(32)
+            declared = ir.FunctionType(ir.VoidType(), [address.type, i32, i32, i32])
+            function = cgutils.get_or_insert_function(builder.module, declared, "llvm.prefetch.p0i8")
+            builder.call(function, [builder.gep(address, [args[2]]), i32(0), i32(3), i32(1)])
+            return context.get_dummy_value()
+
+        return types.void(matrix, types.int64, types.int64), generate
+
+    return prefetch_line
+
+
 def _load(bits: int) -> Any:
     from llvmlite import ir
     from numba import types
@@ -77,7 +102,7 @@ def _load(bits: int) -> Any:
     @intrinsic
     def load(typing_context, data, at):
         def generate(context, builder, signature, args):
-            address = _address(context, builder, signature.args[0], args[0], args[1])
+            address = element_address(context, builder, signature.args[0], args[0], args[1])
             return builder.load(builder.bitcast(address, ir.IntType(bits).as_pointer()), align=1)
 
         return getattr(types, f"uint{bits}")(data, types.int64), generate
@@ -113,8 +138,8 @@ def copy_bytes() -> Any:
     @intrinsic
     def copy_bytes(typing_context, target, target_at, source, source_at, count):
         def generate(context, builder, signature, args):
-            to = _address(context, builder, signature.args[0], args[0], args[1])
-            start = _address(context, builder, signature.args[2], args[2], args[3])
+            to = element_address(context, builder, signature.args[0], args[0], args[1])
+            start = element_address(context, builder, signature.args[2], args[2], args[3])
             cgutils.raw_memcpy(builder, to, start, args[4], 1)
             return context.get_dummy_value()
 
@@ -134,7 +159,7 @@ def copy_from() -> Any:
     @intrinsic
     def copy_from(typing_context, target, target_at, address, count):
         def generate(context, builder, signature, args):
-            to = _address(context, builder, signature.args[0], args[0], args[1])
+            to = element_address(context, builder, signature.args[0], args[0], args[1])
             start = builder.inttoptr(args[2], ir.IntType(8).as_pointer())
             cgutils.raw_memcpy(builder, to, start, args[3], 1)
             return context.get_dummy_value()
@@ -154,8 +179,8 @@ def copy_row() -> Any:
     @intrinsic
     def copy_row(typing_context, target, target_row, source, source_row):
         def generate(context, builder, signature, args):
-            to = _address(context, builder, signature.args[0], args[0], args[1])
-            start = _address(context, builder, signature.args[2], args[2], args[3])
+            to = element_address(context, builder, signature.args[0], args[0], args[1])
+            start = element_address(context, builder, signature.args[2], args[2], args[3])
             view = context.make_array(signature.args[2])(context, builder, args[2])
             cgutils.raw_memcpy(builder, to, start, builder.extract_value(view.strides, 0), 1)
             return context.get_dummy_value()
@@ -193,8 +218,8 @@ def stream_row() -> Any:
     @intrinsic
     def stream_row(typing_context, target, target_row, source, source_row):
         def generate(context, builder, signature, args):
-            to = _address(context, builder, signature.args[0], args[0], args[1])
-            start = _address(context, builder, signature.args[2], args[2], args[3])
+            to = element_address(context, builder, signature.args[0], args[0], args[1])
+            start = element_address(context, builder, signature.args[2], args[2], args[3])
             view = context.make_array(signature.args[2])(context, builder, args[2])
             _stream(builder, to, start, builder.extract_value(view.strides, 0))
             return context.get_dummy_value()
@@ -214,7 +239,7 @@ def stream_floats() -> Any:
     @intrinsic
     def stream_floats(typing_context, target, row, at, floats, count):
         def generate(context, builder, signature, args):
-            to = _address(context, builder, signature.args[0], args[0], args[1])
+            to = element_address(context, builder, signature.args[0], args[0], args[1])
             to = builder.gep(to, [builder.shl(args[2], args[2].type(2))])
             start = builder.bitcast(args[3], ir.IntType(8).as_pointer())
             _stream(builder, to, start, builder.shl(args[4], args[4].type(2)))
@@ -253,7 +278,7 @@ def prefetch_row() -> Any:
     @intrinsic
     def prefetch_row(typing_context, matrix, row):
         def generate(context, builder, signature, args):
-            address = _address(context, builder, signature.args[0], args[0], args[1])
+            address = element_address(context, builder, signature.args[0], args[0], args[1])
             view = context.make_array(signature.args[0])(context, builder, args[0])
             width = builder.extract_value(view.strides, 0)
             i32 = ir.IntType(32)

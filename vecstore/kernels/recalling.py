@@ -19,7 +19,7 @@ from vecstore.kernels.memory import STACK_WORDS, load64, prefetch, stack_words
 __all__ = ["find_tokens", "is_short", "memo_place", "memorize", "recall", "short_words"]
 
 _BLOCK = 256
-assert 2 * _BLOCK <= STACK_WORDS
+assert 4 * _BLOCK <= STACK_WORDS
 _LONGEST = 15  # of 16 both words would be whole, and a shift by 64 bits has no result
 _A, _B = np.uint64(0x9E3779B185EBCA87), np.uint64(0xC2B2AE3D27D4EB4F)
 _ALL, _NONE = np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64(0)
@@ -75,7 +75,7 @@ def memorize(data, start, stop, row, memo):
 def find_tokens(data, starts, stops, slots, key_data, key_offsets, seed, memo, rows):
     """Write the row of each token to `rows` (t,) int64; -1 where the table has no such key."""
     mask = np.uint64(slots.shape[0] - 1)
-    words = stack_words()  # of each token that the memo does not know: its place, its hash
+    words = stack_words()  # of each token that the memo does not know: its place, hash, candidate row, distance
     end = starts.shape[0]
     for base in range(0, end, _BLOCK):
         missed = 0
@@ -90,10 +90,19 @@ def find_tokens(data, starts, stops, slots, key_data, key_offsets, seed, memo, r
             words[_BLOCK + m] = np.int64(value)
             prefetch(slots, np.int64(value & mask))
         for m in range(missed):
+            row, distance = probe(slots, np.uint64(words[_BLOCK + m]), 0)
+            words[2 * _BLOCK + m] = row
+            words[3 * _BLOCK + m] = distance
+            prefetch(key_offsets, max(row, 0))
+        for m in range(missed):
+            row = words[2 * _BLOCK + m]
+            if 0 <= row < key_offsets.shape[0]:
+                prefetch(key_data, key_offsets[row])
+        for m in range(missed):
             i = words[m]
-            value = np.uint64(words[_BLOCK + m])
-            row, distance = probe(slots, value, 0)
+            row = words[2 * _BLOCK + m]
+            distance = words[3 * _BLOCK + m]
             while row != -1 and not is_key(data, starts[i], stops[i], row, key_data, key_offsets):
-                row, distance = probe(slots, value, distance + 1)
+                row, distance = probe(slots, np.uint64(words[_BLOCK + m]), distance + 1)
             rows[i] = row
             memorize(data, starts[i], stops[i], row, memo)
