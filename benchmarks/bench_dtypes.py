@@ -10,8 +10,10 @@ import pytest
 
 import vecstore
 from vecstore import RoundingErrors
+from vecstore.keys import KeyBatch
 
 SIZE = 100_000
+TEXTS, TOKENS = 10_000, 200
 NARROW = ["float16", "bfloat16", "int8"]
 VECTORS = {"vectors.npy", "scales.npy"}
 
@@ -75,4 +77,21 @@ def test_matrix_by_type(contest, store, stored, word_index):
             for dtype, (one, _) in stored.items()
         },
         check=closeness(stored, store.matrix(word_index).vectors),
+    )
+
+
+def test_embed_by_type(contest, store, stored):
+    shares = np.cumsum(1 / (np.arange(len(store)) + 2.7))
+    drawn = np.searchsorted(shares, np.random.default_rng(0).random(TEXTS * TOKENS) * shares[-1])
+    batch = KeyBatch.from_offsets(*store.keys.batch.take(drawn).packed())
+    tokens = vecstore.Tokens(batch, np.arange(0, TEXTS * TOKENS + 1, TOKENS))
+    contest(
+        "storage type, embed",
+        f"mean, {TEXTS:,} texts of {TOKENS} tokens",
+        {
+            f"vecstore {dtype}": lambda _, dtype=dtype, one=one: (dtype, one.embed(tokens))
+            for dtype, (one, _) in stored.items()
+        },
+        check=closeness(stored, store.embed(tokens)),
+        tokens=len(batch),
     )

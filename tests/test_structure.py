@@ -59,6 +59,7 @@ ORDER = [
     "remote",
     "fetch",
     "location",
+    "store_texts",
     "store",
     "batches",
     "functions",
