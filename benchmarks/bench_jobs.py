@@ -21,7 +21,7 @@ import vecstore
 from vecstore.demo import glove_6b_50d
 
 DATA = {"name": "Text of GloVe's words"}
-TEXTS = 400_000
+TEXTS = 2_000_000
 TOKENS = 50
 SIZES = [100_000, 1_000_000, 10_000_000]
 SHORT = 10  # tokens of the texts that there are so many of
