@@ -56,7 +56,10 @@ def test_all_good_rows_are_read_and_each_bad_one_is_named(name, good):
         ("json", b'{"id": 1, "text": "a", "more": 1}\n', "unexpected field"),
         ("json", b'{"id": 1, "text": "a"} {"id": 2}\n', "expected one row, found 2"),
         ("json", b'{"id": 1, "text": \n', "Invalid value"),
-        ("json", b"[1]\n", "changed from object to array"),
+        ("json", b"[1]\n", "expected an object, found b'[1]'"),
+        ("json", b"5\n", "expected an object, found b'5'"),
+        ("json", b"null\n", "expected an object, found b'null'"),
+        ("json", b' null, "more": [1]}\n', "expected an object, found b'null, \"more\": [1]}'"),  # pyarrow crashes
         ("json", b'{"id": 1, "text": "\xff"}\n', "invalid utf8"),
         ("text", b"\xc3\n", "Invalid UTF8 sequence"),
     ],

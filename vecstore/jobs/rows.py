@@ -22,7 +22,7 @@ from vecstore.keys import frozen
 
 __all__ = ["ArrowRows", "Csv", "JsonLines", "RecordFormat", "RecordRows", "Rows", "TextLines", "good_tables"]
 
-_NEWLINE, _RETURN = 10, 13
+_NEWLINE, _RETURN, _BRACE = 10, 13, 123
 _LEAST_BLOCK = 1 << 16
 
 
@@ -91,6 +91,7 @@ class JsonLines(RecordFormat):
     def read(self, data: bytes) -> pa.Table:
         if not data.strip():
             return pa.table({}) if self.schema is None else self.schema.empty_table()
+        _check_objects(data)
         others = "infer" if self.schema is None else "error" if self.is_strict else "ignore"
         return pyarrow.json.read_json(
             BytesIO(data),
@@ -215,6 +216,16 @@ def _line_ends(data: NDArray[np.uint8], *, is_last: bool) -> NDArray[np.int64]:
     if is_last and len(data) and data[-1] != _NEWLINE:
         ends = np.append(ends, len(data))
     return ends
+
+
+def _check_objects(data: bytes) -> None:
+    """Raise ArrowInvalid if a line is no object: pyarrow's reader crashes at ``null, 1`` (26.0)."""
+    array = np.frombuffer(data, np.uint8)
+    starts = np.append(0, np.flatnonzero(array[:-1] == _NEWLINE) + 1)
+    for start in starts[array[starts] != _BRACE].tolist():
+        line = data[start : data.find(b"\n", start) % (len(data) + 1)].lstrip(b" \t\r")
+        if line and not line.startswith(b"{"):
+            raise pa.ArrowInvalid(f"expected an object, found {line[:40]!r}")
 
 
 def _reason(error: Exception) -> str:
