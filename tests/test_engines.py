@@ -1,4 +1,4 @@
-"""The functions of `batches` on the engines themselves, each with two worker processes, offline and on loopback.
+"""The functions of batches on the engines themselves, each with two worker processes, offline and on loopback.
 
 Whatever runs them, rows are bit for bit those of one process. Each class starts its engine and stops it at its end.
 """
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import vecstore
-from vecstore import batches
+from vecstore import functions
 from vecstore.functions import CountTexts, EmbedTexts, EncodeTexts
 
 os.environ.update(HF_HUB_OFFLINE="1", RAY_USAGE_STATS_ENABLED="0")  # read when they are imported
@@ -82,7 +82,7 @@ def watched(function: Any, folder: Path) -> Callable[[Any], Any]:
     address = function.store
 
     def note(before: int) -> None:
-        opened = batches._opened_once.cache_info().misses - before
+        opened = functions._opened_once.cache_info().misses - before
         maps = Path("/proc/self/maps").read_text().count(f"{address}/vectors.npy")
         with (folder / str(os.getpid())).open("a") as file:
             file.write(f"{opened} {maps}\n")
@@ -92,7 +92,7 @@ def watched(function: Any, folder: Path) -> Callable[[Any], Any]:
         note(before)
 
     def call(batch: Any) -> Any:
-        before = batches._opened_once.cache_info().misses
+        before = functions._opened_once.cache_info().misses
         result = function(batch)
         if isinstance(result, Iterator):
             return all_of(result, before)

@@ -22,9 +22,11 @@ from fuzz import seeds
 from fuzz.mutation import mutate
 from vecstore.index import new_memo, slots_for
 from vecstore.kernels.counting import count_keys
+from vecstore.kernels.csv import find_records
 from vecstore.kernels.cutting import cut_texts
 from vecstore.kernels.gathering import gather_rows, gather_rows_bfloat16, gather_rows_float16, gather_rows_int8
 from vecstore.kernels.ints import read_ints
+from vecstore.kernels.lanes import LANES
 from vecstore.kernels.lookup import count_taken, find_row, find_rows, hash_keys, insert_rows
 from vecstore.kernels.machine import Kernel, view
 from vecstore.kernels.narrowing import (
@@ -210,13 +212,13 @@ def pool(rng: Random, kernel: Kernel, dtype: type, *, scaled: bool = False) -> C
     v, n, d = rng.randint(0, 9), rng.choice([0, 1, 7]), rng.choice([0, 1, 3, 20, 300])
     vectors = np.frombuffer(rng.randbytes(v * d * np.dtype(dtype).itemsize), dtype).reshape(v, d)
     kept = (vectors, np.ones(v, np.float32)) if scaled else (vectors,)
-    offsets = np.cumsum([rng.randrange(3), *(rng.choice([0, 1, 5, 40]) for _ in range(n))]).astype(np.int64)
-    first = int(offsets[0])
-    rows = some_int64(rng, rng.choice([int(offsets[-1]) - first, rng.randint(0, int(offsets[-1]) - first)]), v)
+    offsets = np.cumsum([0, *(rng.choice([0, 1, 5, 40]) for _ in range(n))]).astype(np.int64)
+    rows = some_int64(rng, int(offsets[-1]) + rng.choice([0, 0, 3]), v)
     weights = rng.choice([np.ones(v, np.float32), np.ones(0, np.float32)])
-    written = np.zeros(d), np.zeros(n, np.int64), np.zeros((n, d), np.float32)
-    args = (*kept, weights, rows, first, offsets, rng.randrange(4), rng.randrange(2), 0, n, *written)
-    return Call(kernel, args, tuple(range(len(args) - 3, len(args))))
+    written = np.zeros(max(d, LANES)), np.zeros(n, np.int64), np.zeros((n, d), np.float32)
+    args = (*kept, weights, rows, offsets, rng.randrange(4), rng.randrange(2), *written)
+    places = len(kept) + 1, *range(len(args) - 3, len(args))  # of rows, and of what comes last
+    return Call(kernel, args, places)
 
 
 def call_pool_rows(rng: Random) -> Call:
@@ -429,7 +431,15 @@ def call_cut_texts(rng: Random) -> Call:
     bounds = (np.zeros((size + n) // 2 + 2, np.int64) for _ in range(2))
     outputs = np.zeros(size, np.uint8), *bounds, np.zeros(n, np.int64)
     lookups = tables(rng.choice([FILTERS, "é日"]), rng.random() < 0.5, rng.choice(" 🙂"))
-    return Call(cut_texts, (data, offsets[:-1], offsets[1:], *lookups, start, len(texts), *outputs), (8, 9, 10, 11))
+    return Call(cut_texts, (data, offsets[:-1], offsets[1:], *lookups, start, len(texts), *outputs), (9, 10, 11, 12))
+
+
+def call_find_records(rng: Random) -> Call:
+    pieces = [b'"', b'""', b",", b"\n", b"\r", b"\r\n", b"ab", b"\xff"]
+    data = b"".join(rng.choice(pieces) for _ in range(rng.randrange(60)))
+    block = np.frombuffer(data, np.uint8)
+    ends = np.zeros(data.count(b"\n") + data.count(b"\r") + 1, np.int64)
+    return Call(find_records, (block, ord(","), rng.randrange(2), ends), (3,))
 
 
 def call_find_tokens(rng: Random) -> Call:
@@ -475,6 +485,7 @@ CALLS: list[Callable[[Random], Call]] = [
     call_insert_rows,
     call_count_taken,
     call_cut_texts,
+    call_find_records,
     call_find_tokens,
     call_count_keys,
     call_keep_ids,

@@ -3,9 +3,9 @@
 Document i has the tokens ``offsets[i]:offsets[i + 1]``, and ``rows[k]`` is the row of token k. Rows are added in the
 order of their tokens, in float64, and rounded once.
 
-Checked by the caller: `vectors` (v, d), `out` (n, d) and `sums` (d,) are C-contiguous, of one width; `offsets` (n + 1,)
-ascend from 0 within `rows`, which is written to; `counts` is (n,); `scales` is (v,); `weights` is (v,), or (0,) where
-all rows weigh 1. Checked here: each row, since it may come from a damaged index.
+Checked by the caller: `vectors` (v, d) and `out` (n, d) are C-contiguous, of one width; `sums` has room for d numbers,
+and for `LANES`; `offsets` (n + 1,) ascend from 0 within `rows`, which is written to; `counts` is (n,); `scales` is
+(v,); `weights` is (v,), or (0,) where all rows weigh 1. Checked here: each row, since it may come from a damaged index.
 
 The rows are scattered over a file of gigabytes, though a few are most of a text. A group of rows is added together, a
 cache line of each, so that sums are loaded and stored once a group; and with each line the same line of the rows of the
