@@ -65,6 +65,19 @@ def test_workers_share_the_threads_and_ignore_interrupts(monkeypatch):
     assert {answer[1] for _, answer in work_on(range(2), describe, 2)} == {"1"}
 
 
+def allocator(task):
+    return os.environ.get("ARROW_DEFAULT_MEMORY_POOL")
+
+
+def test_workers_give_memory_back_and_this_process_stays_as_it_is(monkeypatch):
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    assert {answer for _, answer in work_on(range(2), allocator, 2)} == {"system"}
+    assert "ARROW_DEFAULT_MEMORY_POOL" not in os.environ
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "mimalloc")
+    assert {answer for _, answer in work_on(range(2), allocator, 2)} == {"mimalloc"}
+    assert os.environ["ARROW_DEFAULT_MEMORY_POOL"] == "mimalloc"
+
+
 def test_tasks_are_not_taken_long_before_they_are_worked_on():
     taken = []
     tasks = (taken.append(task) or task for task in range(100))

@@ -18,6 +18,8 @@ from vecstore.threads import num_threads
 
 __all__ = ["work_on"]
 
+_ALLOCATOR = "system"  # Arrow's own keeps what was freed: a worker had 175 MB with it, and has 120, at the same speed
+
 _Task = TypeVar("_Task")
 _Answer = TypeVar("_Answer")
 
@@ -56,7 +58,7 @@ def _start(workers: int, work: Callable[[Any], Any]) -> list[tuple[Any, Any]]:
     threads = max(1, num_threads() // workers)
     started = []
     resource_tracker.ensure_running()  # which else would let interrupts through again, on its first start
-    with _without_interrupts():  # in the time until a worker ignores them
+    with _without_interrupts(), _variable("ARROW_DEFAULT_MEMORY_POOL", _ALLOCATOR):
         for _ in range(workers):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs, work, threads), daemon=True)
@@ -134,7 +136,21 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment, which new processes inherit, unless it is set."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
+
+
+@contextmanager
 def _without_interrupts() -> Iterator[None]:
+    """Hold interrupts back, also from new processes, until they ignore them."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
