@@ -21,7 +21,7 @@ import vecstore
 from vecstore.demo import glove_6b_50d
 
 DATA = {"name": "Text of GloVe's words"}
-TEXTS = 2_000_000
+TEXTS = 5_000_000
 TOKENS = 50
 SIZES = [100_000, 1_000_000, 10_000_000]
 SHORT = 10  # tokens of the texts that there are so many of
@@ -130,7 +130,7 @@ def test_workers(contest, glove, words, folder, empty, benchmark):
         {f"{WORKERS} workers": both, "1 worker": one},
         check=check(glove.embed(texts), count),
         prepare=empty,
-        rounds=5,
+        rounds=3,
         least=3,
         tokens=count * TOKENS,
         targets={"1 worker": 1.8},
