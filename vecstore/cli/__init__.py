@@ -4,6 +4,12 @@ Results go to stdout; progress, warnings and errors to stderr. A user's mistake 
 wrong option exit code 2, Ctrl-C exit code 130.
 """
 
-from vecstore.cli.main import main
-
 __all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command; end the process with its exit code."""
+    # Imported here: each worker of a job imports the script that the command is, and has no use for what parses.
+    from vecstore.cli.main import main
+
+    main()
