@@ -339,6 +339,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path, sources, emb
     for options, error, says in [
         ({"workers": 0}, ValueError, "workers: expected a number of 1 or more, found 0"),
         ({"bad_rows": "ignore"}, ValueError, "bad_rows: expected 'error' or 'skip', found 'ignore'"),
+        ({"keep": "id"}, TypeError, "keep: expected names of columns, found one str: 'id'"),
         ({"keep": ["nope"]}, KeyError, "expected a column 'nope'"),
         ({"min_count": 2}, ValueError, "have no effect but on a vocabulary"),
     ]:

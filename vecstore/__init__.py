@@ -14,7 +14,7 @@ EmbeddingMatrix(3 x 50 float32: 1 of 2 keys found (50.0%); missing: 'qwertzuiop'
 from vecstore.component import CommonComponent
 from vecstore.convert import convert
 from vecstore.counts import Counts, count
-from vecstore.encoding import encode, encode_ragged
+from vecstore.encoding import Encoder, encode, encode_ragged
 from vecstore.errors import (
     FormatError,
     FormatWarning,
@@ -49,6 +49,7 @@ __all__ = [
     "EmbedTexts",
     "EmbeddingMatrix",
     "EncodeTexts",
+    "Encoder",
     "FormatError",
     "FormatWarning",
     "JobReport",

@@ -64,7 +64,7 @@ class BatchFunction(ABC):
         """Return the result for a table; raises what `schema` does."""
 
     def describe(self) -> dict[str, Any]:
-        """Return all settings as JSON has them, and checksums of the files that they name."""
+        """Return all settings as JSON has them, and checksums of the files that they name; of an analyzer its name."""
         settings = {field.name: getattr(self, field.name) for field in fields(self)}
         tokenizer = {field.name: getattr(self.tokenizer, field.name) for field in fields(self.tokenizer)}
         if self.tokenizer.analyzer is not None:

@@ -140,7 +140,7 @@ class Encoder:
     The parameters are those of `encode`, and so is what is raised.
     """
 
-    def __init__(self, vocabulary: Any, num_words: int | None, oov_token: str | None) -> None:
+    def __init__(self, vocabulary: Any, num_words: int | None = None, oov_token: str | None = None) -> None:
         if num_words is not None and (not _is_int(num_words) or num_words < 0):
             raise ValueError(f"num_words: expected a number of 0 or more, or None, found {num_words!r}")
         if oov_token is not None and not isinstance(oov_token, str):

@@ -32,7 +32,8 @@ def process_files(
 
     Memory does not grow with the corpus. The corpus is cut into parts of at most 32,768 rows, which are kept in the
     folder ``TARGET.unfinished`` until all are there. If the process is killed or stopped, the same call goes on with
-    them, and the result is the same, byte for byte, as it is with any number of workers.
+    them, and the result is the same, byte for byte, as it is with any number of workers. Parts of other settings, of
+    another store or of files that changed are an error; of a tokenizer's `analyzer` the name alone is compared.
 
     Parameters
     ----------
@@ -99,6 +100,8 @@ def process_files(
 
     if not isinstance(workers, int) or workers < 1:
         raise ValueError(f"workers: expected a number of 1 or more, found {workers!r}")
+    if isinstance(keep, str):
+        raise TypeError(f"keep: expected names of columns, found one str: {keep!r}")
     if bad_rows not in ("error", "skip"):
         raise ValueError(f"bad_rows: expected 'error' or 'skip', found {bad_rows!r}")
     path = Path(target).absolute()

@@ -35,7 +35,7 @@ from vecstore.disk import sync_folder
 from vecstore.errors import TargetBusyError, TargetError
 from vecstore.layout import FILES, METADATA
 
-__all__ = ["StagedFolder", "lock_folder", "staged_file", "swap_folders", "unlock_folder"]
+__all__ = ["StagedFolder", "is_taken", "lock_folder", "staged_file", "swap_folders", "unlock_folder"]
 
 _SUFFIX = ".partial"
 _ASIDE = "replaced"  # the name of an old store while it steps aside
@@ -138,12 +138,8 @@ class StagedFolder:
 
     def _check_target(self) -> None:
         target = self.target
-        if not target.parent.is_dir():
-            raise TargetError(f"{target}: cannot be written: there is no folder {target.parent}")
-        if not (target.exists() or target.is_symlink()):
+        if not is_taken(target, overwrite=self._overwrite):
             return
-        if not self._overwrite:
-            raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
         if target.is_symlink() or not target.is_dir() or METADATA not in (names := set(os.listdir(target))):
             raise TargetError(f"{target}: exists and is not a store; it will not be replaced")
         if others := names - FILES:
@@ -188,6 +184,22 @@ class StagedFolder:
             aside.rmdir()
             raise
         return aside
+
+
+def is_taken(target: Path, *, overwrite: bool) -> bool:
+    """Say whether something has the name `target`, which with `overwrite` may be so.
+
+    Raises
+    ------
+    TargetError
+        It may not be so, or there is no folder around it.
+    """
+    if not target.parent.is_dir():
+        raise TargetError(f"{target}: cannot be written: there is no folder {target.parent}")
+    taken = target.exists() or target.is_symlink()
+    if taken and not overwrite:
+        raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
+    return taken
 
 
 @contextlib.contextmanager

@@ -13,7 +13,6 @@ from vecstore.storage import STORAGE_TYPES
 
 SLOT_BYTES = 8
 OFFSET_BYTES = 8
-HASH_BITS = 64
 
 
 class StoreBytes(NamedTuple):

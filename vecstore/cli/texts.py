@@ -198,7 +198,8 @@ def _telling_what_stays(target: Path) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        unfinished = target.with_name(f"{target.name}.unfinished")
-        if unfinished.exists():
-            print(f"vecstore: {unfinished} keeps the finished parts; the same command goes on", file=sys.stderr)
+        from vecstore.jobs.parts import unfinished
+
+        if unfinished(target).exists():
+            print(f"vecstore: {unfinished(target)} keeps the finished parts; the same command goes on", file=sys.stderr)
         raise

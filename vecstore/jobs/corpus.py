@@ -147,7 +147,7 @@ _Cut = tuple[int, Callable[[], Rows], float]
 
 
 def _cut_parquet(corpus: Corpus, file: CorpusFile) -> Iterator[_Cut]:
-    """Cut a Parquet file into blocks of as many rows each; of those that nobody asks for the pages are not decoded."""
+    """Cut a Parquet file into blocks of as many rows each; row groups that nobody asks for are not decoded."""
     with ParquetRows(file.path) as rows:
         _check_columns(corpus, file, rows.schema.names)
         height = max(1, min(BLOCK_ROWS, BLOCK_BYTES * rows.rows // max(rows.size, 1)))

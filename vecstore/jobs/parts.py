@@ -8,6 +8,7 @@ its name by one rename.
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -15,12 +16,17 @@ from typing import Any, Self
 
 from vecstore.disk import sync_folder
 from vecstore.errors import TargetBusyError, TargetError
-from vecstore.staging import lock_folder, swap_folders, unlock_folder
+from vecstore.staging import is_taken, lock_folder, swap_folders, unlock_folder
 
-__all__ = ["Parts"]
+__all__ = ["Parts", "unfinished"]
 
 _NOTES, _JOB, _REPLACED = "_job", "job.json", "replaced"
 _NEW = ".new"
+
+
+def unfinished(target: Path) -> Path:
+    """Return the folder of a target's parts."""
+    return target.with_name(f"{target.name}.unfinished")
 
 
 class Parts:
@@ -62,7 +68,7 @@ class Parts:
     ) -> None:
         self.target = target
         self._is_folder = is_folder
-        self.folder = target.with_name(f"{target.name}.unfinished")
+        self.folder = unfinished(target)
         self.finished: dict[int, Counter[str]] = {}
         self._job, self._suffix, self._overwrite, self._restart = job, suffix, overwrite, restart
         self._notes = self.folder / _NOTES
@@ -134,16 +140,13 @@ class Parts:
 
     def _check_target(self) -> None:
         target = self.target
-        if not target.parent.is_dir():
-            raise TargetError(f"{target}: cannot be written: there is no folder {target.parent}")
-        if not (target.exists() or target.is_symlink()):
+        if not is_taken(target, overwrite=self._overwrite):
             return
-        if not self._overwrite:
-            raise TargetError(f"{target}: exists already; to replace it: --overwrite (overwrite=True)")
         if target.is_symlink() or target.is_dir() != self._is_folder:
             raise TargetError(f"{target}: exists and is something else; it will not be replaced")
         if target.is_dir():
-            others = [name for name in os.listdir(target) if not name.startswith("part-") and name != _NOTES]
+            ours = re.compile(rf"part-\d{{5,}}{re.escape(self._suffix)}|{_NOTES}")
+            others = [name for name in os.listdir(target) if not ours.fullmatch(name)]
             if others:
                 raise TargetError(f"{target}: holds more than parts ({min(others)!r}); it will not be replaced")
 

@@ -113,11 +113,10 @@ def _serve(pipe: Any, work: Callable[[Any], Any], threads: int) -> None:
         except EOFError:
             return
         try:
-            answer = True, work(task)
-            pickle.dumps(answer)
+            answer = pickle.dumps((True, work(task)))
         except Exception as error:
-            answer = False, _sendable(error)
-        pipe.send(answer)
+            answer = pickle.dumps((False, _sendable(error)))
+        pipe.send_bytes(answer)
 
 
 def _sendable(error: Exception) -> Exception:
