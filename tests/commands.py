@@ -11,6 +11,7 @@ from pathlib import Path
 import vecstore
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(vecstore.__file__).parents[1]), "COLUMNS": "100"}
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)  # what is printed then waits until the end, as it does for most users
 
 
 def start(folder: Path, *arguments: str | bytes, **options: object) -> subprocess.Popen:

@@ -274,6 +274,16 @@ def test_a_closed_pipe_is_no_mistake(folder, command):
     assert "Exception" not in err
 
 
+@pytest.mark.parametrize("command", [["info", "store"], ["get", "store", *["nice"] * 20_000]], ids=["short", "long"])
+def test_a_full_disk_under_the_output_is_told(folder, command):
+    with open("/dev/full", "w") as full, start(folder, *command, stdout=full) as process:
+        err = process.stderr.read().decode()
+    assert process.returncode == 1
+    assert err.splitlines()[-1].startswith("vecstore: ")
+    assert "No space left on device" in err
+    assert err.count("\n") == 1
+
+
 def converting(folder: Path, **options: object) -> subprocess.Popen:
     """Start a conversion and return once its partial folder is there."""
     (folder / "big.bin").write_bytes(word2vec_bytes(*numbered(50_000, 300)))

@@ -255,6 +255,9 @@ def test_what_is_no_corpus_is_refused(tmp_path):
     refused(tmp_path / "a.csv", "a.csv: expected a header with the columns' names, found an empty file")
     (tmp_path / "b.csv").write_text("a,b,a\n")
     refused(tmp_path / "b.csv", "b.csv: expected a header with distinct names, found 'a' twice")
+    for name in ("b.csv", "b.jsonl", "b.txt"):
+        (tmp_path / name).write_text("text\n", "utf-16")
+        refused(tmp_path / name, f"{name}: expected text in UTF-8, found UTF-16; save it as UTF-8")
     (tmp_path / "c.csv").write_text('text\n"a\nb\n')
     refused(tmp_path / "c.csv", "c.csv, from row 1 on: a quote is not closed until the end of the file")
     (tmp_path / "d.csv.gz").write_bytes(PACKED["gzip"](write(tmp_path / "d.csv").read_bytes())[:-9])

@@ -28,6 +28,7 @@ def main() -> None:
     except SystemExit as end:
         if end.code == _INTERRUPTED:  # typer has caught the KeyboardInterrupt
             _interrupt()
+        _flush()
         raise
     except KeyboardInterrupt:
         _interrupt()
@@ -40,6 +41,16 @@ def main() -> None:
     except ModuleNotFoundError as error:
         extra = error.name if error.name in ("gensim", "keras") else "demo"
         _fail(f"{error.name} is not installed; install what this needs with: pip install 'vecstore[{extra}]'")
+
+
+def _flush() -> None:
+    """Write what is still held, while somebody can say that it cannot be written; a reader may leave (``| head``)."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush at the end
+        if not isinstance(error, BrokenPipeError):
+            _fail(f"standard output: {error.strerror}")
 
 
 def _interrupt() -> NoReturn:

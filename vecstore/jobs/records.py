@@ -21,6 +21,7 @@ BLOCK_ROWS, BLOCK_BYTES = 1 << 15, 1 << 23
 
 _LONGEST = 1 << 28  # bytes of a record; what is longer has lost a quote or its newlines
 _BOM = b"\xef\xbb\xbf"
+_UTF16 = b"\xff\xfe", b"\xfe\xff"
 
 
 class Records:
@@ -40,7 +41,13 @@ class Records:
         self._row = 1
 
     def __enter__(self) -> Self:
-        self._read(BLOCK_BYTES)
+        try:
+            self._read(BLOCK_BYTES)
+            if self._rest.startswith(_UTF16):
+                raise FormatError(f"{self._file.path}: expected text in UTF-8, found UTF-16; save it as UTF-8")
+        except BaseException:
+            self.__exit__()
+            raise
         self._rest = self._rest.removeprefix(_BOM)
         return self
 

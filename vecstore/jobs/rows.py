@@ -230,4 +230,5 @@ def _check_objects(data: bytes) -> None:
 
 def _reason(error: Exception) -> str:
     """Return what Arrow says, without its own numbers of rows, which count from the start of a range."""
-    return re.sub(r"( in row \d+|Row #\d+: |In chunk \d+: |Invalid: )", "", str(error)).rstrip(".\n")
+    numbers = r" in row \d+|Row #\d+: |In chunk \d+: |Column \d+: | at string index \d+|Invalid: "
+    return re.sub(numbers, "", str(error)).rstrip(".\n")
