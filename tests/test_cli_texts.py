@@ -102,7 +102,7 @@ def test_mistakes_are_one_line_and_leave_nothing(folder):
     assert_fails(folder, "encode", "rows.txt", "rows.csv", "-o", "out.npy", says="give a length")
     assert_fails(folder, "vocab", "rows.csv", "-o", "out.npy", says="expected .parquet for counts")
     assert_fails(folder, "embed", "store", "rows.csv", "-o", "rows.txt/out.npy", says="there is no folder")
-    assert_fails(folder, "embed", "store", "rows.csv", "-o", "rows.txt", says="exists already")
+    assert_fails(folder, "embed", "store", "rows.csv", "-o", "vectors.bin", says="exists already")
     assert_fails(folder, "embed", "store", "rows.csv", code=2, says="--out")
     assert_fails(folder, "embed", "store", "rows.csv", "-o", "out.npy", "--workers", "0", code=2, says="--workers")
     assert left_in(folder) == before | {"numbers.jsonl", "bad.csv"}

@@ -349,6 +349,9 @@ def test_what_is_wrong_is_said_before_anything_is_written(tmp_path, sources, emb
         within = source if taken == source else sources / "parts"
         with pytest.raises(ValueError, match=r"expected a target that is neither .* nor in it"):
             vecstore.process_files(embed, within, taken, overwrite=True)
+    for name in ("out.csv", "out.txt", "out.jsonl"):
+        with pytest.raises(ValueError, match=rf"{name}: expected .parquet, .npy, or the name of a folder"):
+            vecstore.process_files(embed, source, tmp_path / name)
     numbers = vecstore.EmbedTexts(store=embed.store, column="id")
     with pytest.raises(FormatError, match="column 'id': expected strings or lists of strings, found int64"):
         vecstore.process_files(numbers, source, target)

@@ -13,13 +13,14 @@ import pyarrow as pa
 from vecstore.choices import CorpusFormat
 from vecstore.errors import FormatError
 
-__all__ = ["CorpusFile", "find_files", "format_of"]
+__all__ = ["FORMATS", "CorpusFile", "find_files", "format_of"]
 
 _PACKED = {".gz", ".bz2", ".xz", ".zst", ".zip"}
-_SUFFIXES: dict[str, CorpusFormat] = {
+FORMATS: dict[str, CorpusFormat] = {
     **{".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".tsv": "csv", ".txt": "text"},
     **{".jsonl": "json", ".ndjson": "json", ".json": "json"},
 }
+"""What the suffix of a file's name says of its format."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,12 @@ def format_of(files: Sequence[CorpusFile], source: Path) -> CorpusFormat:
         suffixes = [suffix.lower() for suffix in Path(file.path).suffixes]
         if suffixes and suffixes[-1] in _PACKED:
             suffixes.pop()
-        if not suffixes or suffixes[-1] not in _SUFFIXES:
-            known = ", ".join(_SUFFIXES)
+        if not suffixes or suffixes[-1] not in FORMATS:
+            known = ", ".join(FORMATS)
             raise FormatError(
                 f"{file.path}: expected one of {known}; for another name say what it is: --format (format=)"
             )
-        formats.setdefault(_SUFFIXES[suffixes[-1]], file.path)
+        formats.setdefault(FORMATS[suffixes[-1]], file.path)
     if len(formats) > 1:
         raise FormatError(f"{source}: expected files of one format, found {' and '.join(formats.values())}")
     return next(iter(formats))

@@ -19,6 +19,7 @@ from vecstore.batches import BatchFunction, ColumnFunction
 from vecstore.counts import Counts
 from vecstore.errors import FormatError
 from vecstore.functions import CountTexts, EmbedTexts, EncodeTexts
+from vecstore.jobs.files import FORMATS
 from vecstore.new_arrays import ArrayWriter
 from vecstore.vocabulary import write_vocabulary
 
@@ -180,6 +181,8 @@ def output_for(
         return ArrayOutput(
             function, kind.list_size, np.dtype(np.float32 if pa.types.is_floating(kind.value_type) else np.int32)
         )
+    if suffix in FORMATS and suffix != ".parquet":
+        raise ValueError(f"{target}: expected .parquet, .npy, or the name of a folder for Parquet files")
     return (ParquetOutput if suffix == ".parquet" else FolderOutput)(function, result)
 
 
