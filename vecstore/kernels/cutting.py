@@ -2,11 +2,10 @@
 
 A byte below 0x80 is looked up in `letters` (256,) uint8: its lower case, or `SEPARATOR`. Of 64 of them together, the
 ones in the first of `ranges` (r, 2) uint8, each a first byte and how many, become 0x20 more, and those in the others
-are separators. Any other character is decoded
-(RFC 3629) and looked up in pages of 256 code points: the page of code point c is ``pages[c >> 8]``, and 0 says that
-nothing happens to its characters; in page p > 0 ``codes[p * 256 + (c & 255)]`` is the code point to write, or
-`SEPARATES`, or `SPECIAL`. A text with a special character, or with bytes that are no UTF-8, gives no tokens and is
-marked for the caller to judge.
+are separators. Any other character is decoded (RFC 3629) and looked up in pages of 256 code points: the page of code
+point c is ``pages[c >> 8]``, and 0 says that nothing happens to its characters; in page p > 0
+``codes[p * 256 + (c & 255)]`` is the code point to write, or `SEPARATES`, or `SPECIAL`. A text with a special
+character, or with bytes that are no UTF-8, gives no tokens and is marked for the caller to judge.
 
 Checked by the caller: text i is ``data[starts[i]:stops[i]]`` and lies within `data`; `letters` and `pages` (0x1100,)
 are whole, `ranges` say what `letters` says, `codes` is as long as `pages` says, and no code point in it has more bytes
