@@ -244,7 +244,7 @@ LARGER = {
 LIMITED = """
 import resource, sys
 limit = int(sys.argv.pop(1))
-from vecstore.cli.main import main
+from vecstore.cli import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 main()
 """
@@ -331,7 +331,7 @@ if may_mount():
 
 UNPRIVILEGED = """
 import contextlib, os, sys, tempfile
-from vecstore.cli.main import main
+from vecstore.cli import main
 
 arguments, source = list(sys.argv), sys.argv[2]
 with tempfile.TemporaryDirectory() as folder, contextlib.suppress(SystemExit), contextlib.redirect_stdout(None):
