@@ -274,6 +274,12 @@ def test_a_closed_pipe_is_no_mistake(folder, command):
     assert "Exception" not in err
 
 
+def test_no_output_at_all_is_no_mistake(folder):
+    with start(folder, "info", "store", preexec_fn=lambda: os.close(1)) as process:
+        err = process.stderr.read().decode()
+    assert (process.returncode, err) == (0, "")
+
+
 @pytest.mark.parametrize("command", [["info", "store"], ["get", "store", *["nice"] * 20_000]], ids=["short", "long"])
 def test_a_full_disk_under_the_output_is_told(folder, command):
     with open("/dev/full", "w") as full, start(folder, *command, stdout=full) as process:

@@ -45,6 +45,8 @@ def main() -> None:
 
 def _flush() -> None:
     """Write what is still held, while somebody can say that it cannot be written; a reader may leave (``| head``)."""
+    if sys.stdout is None:  # closed by whoever started the command
+        return
     try:
         sys.stdout.flush()
     except OSError as error:
