@@ -194,9 +194,24 @@ def test_damaged_offsets_are_an_error_or_a_key_not_found(offsets):
         list(index)
 
 
-def test_damaged_keys_are_an_error():
+@pytest.mark.parametrize("read", [lambda index: index[1], lambda index: index[:], list])
+def test_damaged_keys_are_an_error(read):
     with pytest.raises(StoreError, match=r"key 1 is damaged \('utf-8' codec .*\); `vecstore verify` tells more"):
-        damaged(data=b"nice\xff\xff\xff\xff\xff")[1]
+        read(damaged(data=b"nice\xff\xff\xff\xff\xff"))
+
+
+def test_keys_before_a_damaged_one_are_read():
+    keys = iter(damaged(data=b"nice\xff\xff\xff\xff\xff"))
+    assert next(keys) == "nice"
+    with pytest.raises(StoreError, match="key 1 is damaged"):
+        next(keys)
+
+
+def test_many_keys_are_those_that_it_was_built_of():
+    keys = [f"key {i}" for i in range(10_000)]
+    index = KeyIndex.build(keys)
+    assert list(index) == index[:] == keys
+    assert index[4_000:9_000] == keys[4_000:9_000]
 
 
 @pytest.mark.parametrize("slot", [1, 2**64 - 1, 3 << 32 | 200])

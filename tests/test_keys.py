@@ -289,6 +289,23 @@ def test_packed_refuses_a_null():
         KeyBatch.of(["nice", None, None]).packed()
 
 
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.text(" \n\0aé"), max_size=20))
+def test_strings_are_the_keys(keys):
+    assert KeyBatch.of(keys).strings() == keys
+
+
+@pytest.mark.parametrize("keys", [["nice\n", "gre\0at", "a b"], ["", " ", "\n", "\0"], [" \n\0", "größe"]])
+def test_strings_may_hold_whatever_separates_others(keys):
+    assert KeyBatch.of(keys).strings() == keys
+
+
+@pytest.mark.parametrize("last", [b"", b" \n\0"])
+@pytest.mark.parametrize("keys", [[b"nice", b"\xff"], ["ß".encode()[:1], "ß".encode()[1:]]])
+def test_strings_refuse_what_is_no_utf8(keys, last):
+    with pytest.raises(UnicodeDecodeError):
+        KeyBatch.of([*keys, last]).strings()
+
+
 anything = st.text(st.characters(exclude_categories=[])) | st.none() | st.binary() | st.just(float("nan"))
 
 

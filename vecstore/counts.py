@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +113,7 @@ class Counts:
     def top(self, size: int | None = None) -> list[tuple[str, int]]:
         """Return the `size` most frequent tokens with their counts, or all; equally frequent ones as they appeared."""
         order = self._order(1, size)
-        return list(zip(_texts(self.batch.take(order)), self.counts[order].tolist(), strict=True))
+        return list(zip(self.batch.take(order).strings(), self.counts[order].tolist(), strict=True))
 
     def vocabulary(self, min_count: int = 1, max_size: int | None = None) -> list[str]:
         """Return tokens, the most frequent first, equally frequent ones in order of first appearance.
@@ -126,7 +125,7 @@ class Counts:
         max_size : int, optional
             At most so many tokens.
         """
-        return _texts(self.batch.take(self._order(min_count, max_size)))
+        return self.batch.take(self._order(min_count, max_size)).strings()
 
     def word_index(self, oov_token: str | None = None) -> dict[str, int]:
         """Return what Keras's ``Tokenizer.word_index`` is: rows from 1 on, `oov_token` before all tokens."""
@@ -135,7 +134,7 @@ class Counts:
 
     def word_counts(self) -> dict[str, int]:
         """Return the count of each token, in order of first appearance."""
-        return dict(zip(_texts(self.batch), self.counts.tolist(), strict=True))
+        return dict(zip(self.batch.strings(), self.counts.tolist(), strict=True))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a Parquet file, which appears whole or not at all: columns `key`, `count` and `documents`.
@@ -314,11 +313,3 @@ def _summed(batch: KeyBatch, counts: NDArray[np.int64], document_counts: NDArray
         kept = np.delete(np.arange(len(batch)), again)
         batch, counts, document_counts = batch.take(kept), counts[kept], document_counts[kept]
     return Counts(batch, frozen(counts), frozen(document_counts), documents)
-
-
-def _texts(batch: KeyBatch) -> list[str]:
-    data, offsets = batch.packed()
-    # Decoded at once, then cut where characters begin: decoding each takes longer.
-    text = str(data.tobytes(), "utf-8")
-    places = np.append(0, np.cumsum(data & 0xC0 != 0x80))[offsets]
-    return [text[start:stop] for start, stop in pairwise(places.tolist())]

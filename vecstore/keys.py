@@ -10,6 +10,7 @@ and a str with a lone surrogate, which has no UTF-8.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -140,7 +141,24 @@ class KeyBatch:
         pack_keys(frozen(self.data), frozen(starts), frozen(stops), data, offsets)
         return data, offsets
 
+    def strings(self) -> list[str]:
+        """Return each key as a str.
 
+        Raises
+        ------
+        ValueError
+            A key is null, or (UnicodeDecodeError) no UTF-8.
+        """
+        data, offsets = self.packed()
+        raw = data.tobytes()
+        # All decoded together and then cut by str: 50 ns a key, decoded one by one 130.
+        for separator in _SEPARATORS if len(self) else b"":
+            if separator not in raw:
+                return np.insert(data, offsets[1:-1], separator).tobytes().decode().split(chr(separator))
+        return [str(raw[start:stop], "utf-8") for start, stop in pairwise(offsets.tolist())]
+
+
+_SEPARATORS = b" \n\0"  # one of which no key holds, as a rule
 _LIKELY_BYTES = 16  # of a key; more cost a second look at all
 _NO_BYTES = frozen([], np.uint8)
 _NOWHERE = frozen([], np.int64)

@@ -111,11 +111,8 @@ class Tokens:
 
     def lists(self) -> list[list[str]]:
         """Return each document as a list of str."""
-        batch = self.batch
-        data = batch.data.tobytes()
-        pairs = zip(batch.starts.tolist(), batch.stops.tolist(), strict=True)
-        texts = [str(data[start:stop], "utf-8") for start, stop in pairs]
-        return [texts[first:last] for first, last in pairwise(self.offsets.tolist())]
+        tokens = self.batch.strings()
+        return [tokens[first:last] for first, last in pairwise(self.offsets.tolist())]
 
 
 def _concatenated(arrays: list[NDArray[np.int64]]) -> NDArray[np.int64]:
