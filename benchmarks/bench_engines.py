@@ -12,6 +12,7 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from multiprocessing import get_context
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow as pa
@@ -124,7 +125,12 @@ def contestants(corpus, pytestconfig, monkeypatch):
     with ExitStack() as stack, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the engines' own
         plain = {f"{WORKERS} processes": Processes(stack, WORKERS, sources), "1 process": Processes(stack, 1, sources)}
-        yield plain | {name: start(stack, sources) for name, start in started.items()}
+        engines = {}
+        for name, start in started.items():
+            # Dask sets in this process what its workers are to have (MALLOC_TRIM_THRESHOLD_), and all would inherit it.
+            with patch.dict(os.environ):
+                engines[name] = start(stack, sources)
+        yield plain | engines
 
 
 def test_engines(contest, contestants, corpus, store, folder):
